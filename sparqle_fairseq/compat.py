@@ -1,0 +1,322 @@
+"""Workarounds for drift between fairseq and the torch, torchaudio and numpy it runs on.
+
+One function per workaround. Each says what goes wrong without it, why, and when it can be deleted; each
+changes something only where its symptom is present; each may be called any number of times. ``apply`` calls
+those that must hold for the whole process.
+"""
+
+import argparse
+import collections
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import re
+import sys
+import types
+import typing
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def apply() -> None:
+    """Apply every workaround that must hold for the whole process; called when the plugin is imported."""
+    ensure_torchaudio()
+    allow_fairseq_checkpoints()
+    ensure_numpy_aliases()
+    fix_bf16_flag()
+
+
+# -- torchaudio ----------------------------------------------------------------------------------------------
+
+
+def _unavailable(what: str) -> Callable[..., Any]:
+    """A function that raises one sentence when it is called."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(
+            f"{what} needs torchaudio's compiled extension, which does not load here: "
+            "install a torchaudio built for this torch."
+        )
+
+    return fail
+
+
+def _extension_stand_in() -> types.ModuleType:
+    """What ``torchaudio._extension`` looks like in a torchaudio that was built without compiled code."""
+    module = types.ModuleType("torchaudio._extension", "Stand-in: torchaudio's compiled extension is absent.")
+    # A spec, because `importlib.util.find_spec` raises ValueError for a loaded module that has none.
+    module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, loader=None)
+    contents = {
+        "_is_stand_in": True,
+        "_IS_TORCHAUDIO_EXT_AVAILABLE": False,
+        "_IS_ALIGN_AVAILABLE": False,
+        "_IS_RIR_AVAILABLE": False,
+        # Decorators: the function they are put on is replaced by one that says why it cannot run.
+        "fail_if_no_align": lambda function: _unavailable(f"torchaudio's {function.__name__}"),
+        "fail_if_no_rir": lambda function: _unavailable(f"torchaudio's {function.__name__}"),
+        "_load_lib": lambda _name: False,
+        "_check_cuda_version": lambda: None,
+    }
+    for name, value in contents.items():
+        setattr(module, name, value)
+    return module
+
+
+def ensure_torchaudio() -> bool:
+    """Make ``import torchaudio`` work where only its compiled extension is broken.
+
+    Symptom: ``import torchaudio`` raises ``OSError: Could not load this library``, and with it everything
+    that imports torchaudio, such as the HuBERT of ``transformers``. Reason: the torchaudio on PyPI is a CUDA
+    build and its extension cannot be loaded beside a CPU-only torch. What this plugin and its neighbours use
+    of torchaudio (``functional.resample``, ``compliance.kaldi``, ``transforms``) is plain PyTorch and needs
+    no extension, so a stand-in for ``torchaudio._extension`` is put in its place.
+    Can go when torchaudio on PyPI imports beside a CPU-only torch.
+
+    Returns:
+        True where the stand-in is in use; False where torchaudio imports by itself or is not installed.
+    """
+    name = "torchaudio._extension"
+    if name in sys.modules and "torchaudio" in sys.modules:
+        return hasattr(sys.modules[name], "_is_stand_in")
+    try:
+        importlib.import_module("torchaudio")
+        return False
+    except ImportError:
+        return False
+    except OSError:
+        pass
+    # The failed import leaves submodules behind whose parent is gone: they would not be the new parent's.
+    for leftover in [key for key in sys.modules if key.split(".")[0] == "torchaudio"]:
+        del sys.modules[leftover]
+    stand_in = _extension_stand_in()
+    sys.modules[name] = stand_in
+    try:
+        torchaudio = importlib.import_module("torchaudio")
+    except BaseException:
+        del sys.modules[name]
+        raise
+    torchaudio._extension = stand_in  # type: ignore[attr-defined]
+    return True
+
+
+# -- checkpoints ---------------------------------------------------------------------------------------------
+
+
+def _checkpoint_types() -> list[Any]:
+    """Every class that a fairseq checkpoint may hold beside tensors and plain Python containers.
+
+    All of them are data: making one runs no code that the file could choose.
+    """
+    from fairseq.data.dictionary import Dictionary
+    from omegaconf import DictConfig, ListConfig
+    from omegaconf.base import ContainerMetadata, Metadata, Node
+    from omegaconf.nodes import AnyNode, BooleanNode, FloatNode, IntegerNode, StringNode
+
+    multiarray = getattr(np, "_core", None) or np.core
+    multiarray = multiarray.multiarray
+    return [
+        # task_state of a pre-training task, and the arguments of checkpoints older than fairseq's dataclasses
+        Dictionary,
+        argparse.Namespace,
+        # cfg of checkpoints that were saved before fairseq turned it into plain dictionaries; omegaconf keeps
+        # an (empty) defaultdict in each of its nodes
+        collections.defaultdict,
+        *(DictConfig, ListConfig, ContainerMetadata, Metadata, Node),
+        *(AnyNode, BooleanNode, FloatNode, IntegerNode, StringNode),
+        *((typing.Any, "typing.Any"), dict, list, tuple, int, float, bool, str),
+        # numpy numbers among the meters and the best validation loss; both names of the functions that make
+        # them
+        np.dtype,
+        np.ndarray,
+        *sorted({type(np.dtype(code)) for code in "?bhilqBHILQefd"}, key=lambda kind: kind.__name__),
+        *((multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        *((multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    ]
+
+
+def allow_fairseq_checkpoints() -> None:
+    """Let ``torch.load(..., weights_only=True)`` read fairseq's own checkpoints.
+
+    Symptom: resuming ``fairseq-train``, ``fairseq-generate`` and reading a released encoder stop with
+    ``UnpicklingError: Weights only load failed``. Reason: since torch 2.6 ``torch.load`` builds only classes
+    that were named beforehand, and fairseq's ``load_checkpoint_to_cpu`` names none. This names the data
+    classes that fairseq stores and leaves the protection on: a file that holds anything else is still
+    refused.
+    Can go when fairseq names them itself.
+    """
+    add_safe_globals = getattr(torch.serialization, "add_safe_globals", None)
+    if add_safe_globals is not None:  # torch < 2.4 has neither the list nor the symptom
+        add_safe_globals(_checkpoint_types())
+
+
+# -- batches -------------------------------------------------------------------------------------------------
+
+
+def batch_by_size_keeping_all(
+    indices: np.ndarray,
+    num_tokens_fn: Callable[[int], int] | None = None,
+    num_tokens_vec: np.ndarray | None = None,
+    max_tokens: int | None = None,
+    max_sentences: int | None = None,
+    required_batch_size_multiple: int = 1,
+) -> list[np.ndarray]:
+    """fairseq's ``data_utils.batch_by_size`` without its loss of the last batch.
+
+    Symptom: 16 utterances go in, ``fairseq-generate`` answers 12, and no word is said. Reason: fairseq throws
+    the last batch away when its size is no multiple of ``--required-batch-size-multiple`` (8 unless told
+    otherwise). The multiple is a matter of speed on some devices, never a reason to drop data.
+    Can go when ``batch_by_size`` returns every index.
+
+    Args:
+        indices: (N,) dataset indices in the order in which they are to be batched.
+        num_tokens_fn: length of one index; may be left out where ``num_tokens_vec`` is given.
+        num_tokens_vec: (N,) lengths, in the order of ``indices``.
+        max_tokens: most ``longest length * batch size`` of a batch; None for no limit.
+        max_sentences: most indices in a batch; None for no limit.
+        required_batch_size_multiple: batch sizes are smaller than this or a multiple of it, except the last
+            one's.
+
+    Returns:
+        Arrays of indices which, one after another, are ``indices``. None of them is empty.
+
+    Raises:
+        ValueError: neither lengths nor a function for them is given, or one index alone exceeds
+            ``max_tokens``.
+    """
+    from fairseq.data import data_utils
+
+    indices = np.asarray(indices, dtype=np.int64)
+    if len(indices) == 0:
+        return []  # fairseq looks at the last batch before it asks whether there is one
+    if num_tokens_vec is None:
+        if num_tokens_fn is None:
+            raise ValueError("batch_by_size_keeping_all needs num_tokens_vec or num_tokens_fn.")
+        num_tokens_vec = np.fromiter((num_tokens_fn(int(index)) for index in indices), np.int64, len(indices))
+    lengths = np.asarray(num_tokens_vec, dtype=np.int64)
+    if max_tokens is not None and max_tokens > 0 and lengths.max() > max_tokens:
+        longest = int(lengths.argmax())
+        raise ValueError(
+            f"Item {int(indices[longest])} has length {int(lengths[longest])}, more than --max-tokens "
+            f"{max_tokens}: raise --max-tokens, or leave such items out with --max-source-positions."
+        )
+    batches = list(
+        data_utils.batch_by_size(
+            indices,
+            num_tokens_fn=None,
+            num_tokens_vec=lengths,
+            max_tokens=max_tokens,
+            max_sentences=max_sentences,
+            required_batch_size_multiple=required_batch_size_multiple,
+        )
+    )
+    # What fairseq drops is always the tail, and the tail was within the limits when fairseq made it.
+    kept = sum(len(batch) for batch in batches)
+    if kept < len(indices):
+        batches.append(indices[kept:])
+    return [batch for batch in batches if len(batch)]
+
+
+# -- numpy ---------------------------------------------------------------------------------------------------
+
+
+class _Generator(np.random.Generator):
+    """A numpy generator that still has the name of the older ``RandomState`` for ``integers``."""
+
+    randint = np.random.Generator.integers
+
+
+class _NumpyOfOld(types.ModuleType):
+    """numpy as ``fairseq.data.data_utils`` expects it: ``int`` is there, and generators have ``randint``."""
+
+    int = int
+
+    def __init__(self) -> None:
+        super().__init__("numpy", np.__doc__)
+        self.random = types.SimpleNamespace(**vars(np.random))
+        self.random.default_rng = lambda seed=None: _Generator(np.random.default_rng(seed).bit_generator)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def ensure_numpy_aliases() -> bool:
+    """Let fairseq mask without overlap under the numpy that is installed.
+
+    Symptom: ``--no-mask-overlap`` stops with ``AttributeError: module 'numpy' has no attribute 'int'``, and
+    where that name is put back, with ``'Generator' object has no attribute 'randint'``; uniform mask lengths
+    stop with the latter. Reason: numpy 1.24 removed the alias ``np.int``, generators never had ``randint``,
+    and ``fairseq.data.data_utils`` says both. Only that module gets to see a numpy that has them; numpy
+    itself stays as it is, since other libraries decide by its names what to do.
+    Can go when fairseq says ``int`` and ``integers``.
+
+    Returns:
+        True where this call gave ``data_utils`` its view of numpy.
+    """
+    from fairseq.data import data_utils
+
+    if data_utils.np is not np:
+        return False
+    source = inspect.getsource(data_utils)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy 1.20 to 1.23 have the alias and warn when it is looked at
+        lacks_int = re.search(r"\bnp\.int\b", source) and not hasattr(np, "int")
+    if not lacks_int and not re.search(r"\brng\.randint\b", source):
+        return False
+    data_utils.np = _NumpyOfOld()
+    return True
+
+
+# -- decoders ------------------------------------------------------------------------------------------------
+
+
+def decoder_extra() -> dict[str, list[None]]:
+    """The second value that a decoder returns when it has no attention to show.
+
+    Symptom: ``SequenceGenerator`` stops with ``KeyError: 'attn'`` for a decoder whose extra output is a
+    dictionary without that key. Reason: ``EnsembleModel.forward_decoder`` reads ``decoder_out[1]["attn"][0]``
+    without asking.
+    Can go when it asks.
+    """
+    return {"attn": [None]}
+
+
+# -- options -------------------------------------------------------------------------------------------------
+
+
+def fix_bf16_flag() -> bool:
+    """Let ``--bf16`` on the command line mean bfloat16 and not "a TPU".
+
+    Symptom: ``fairseq-train --bf16`` stops at ``No module named 'torch_xla'``, while ``common.bf16=true``
+    through Hydra runs. Reason: ``options.parse_args_and_arch`` switches ``--tpu`` on whenever ``--bf16`` is
+    given, from a time when only TPUs had bfloat16. Where ``torch_xla`` is not installed and ``--tpu`` was not
+    typed, the switch is turned back. Can go when fairseq leaves ``--tpu`` alone.
+
+    Returns:
+        True where this call wrapped the parser.
+    """
+    from fairseq import options
+
+    original = options.parse_args_and_arch
+    if hasattr(original, "_leaves_tpu_alone") or importlib.util.find_spec("torch_xla") is not None:
+        return False
+    if not re.search(r"if args\.bf16:\s+args\.tpu = True", inspect.getsource(original)):
+        return False
+
+    @wraps(original)
+    def parse_args_and_arch(parser: Any, input_args: Any = None, *rest: Any, **named: Any) -> Any:
+        parsed = original(parser, input_args, *rest, **named)
+        args = parsed[0] if isinstance(parsed, tuple) else parsed
+        typed = sys.argv[1:] if input_args is None else input_args
+        if getattr(args, "bf16", False) and "--tpu" not in typed:
+            args.tpu = False
+        return parsed
+
+    parse_args_and_arch._leaves_tpu_alone = True  # type: ignore[attr-defined]
+    options.parse_args_and_arch = parse_args_and_arch
+    return True

@@ -1,0 +1,194 @@
+"""Dataset of utterances: source (waveform or features) and what a stage wants of the text, in fairseq's batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset
+from torch import Tensor
+
+from sparqle_fairseq.compat import batch_by_size_keeping_all
+from sparqle_fairseq.data.audio import (
+    AudioError,
+    check_length,
+    is_features,
+    normalize_waveform,
+    read_audio,
+    read_features,
+)
+from sparqle_fairseq.data.manifest import Manifest, ManifestRow
+
+logger = logging.getLogger(__name__)
+
+# Lengths are shuffled by up to this share, so that batches differ between epochs and hold little padding still.
+LENGTH_JITTER = 0.1
+
+
+class TextSide(Protocol):
+    """What a stage makes of the text of a row."""
+
+    def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
+        """Ids and keys of one row; `where` names it in errors."""
+        ...
+
+    def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """`{"net_input": …, "target": (B, L), "ntokens": n, …}` of a batch."""
+        ...
+
+
+class SpeechDataset(FairseqDataset):
+    """Rows of one or more manifests, in their order.
+
+    Args:
+        manifests: read manifests; several are concatenated.
+        text: the stage's side of the text.
+        normalize: whether the encoder wants layer-normalised waveforms.
+        sample_rate: what the encoder hears, in Hz.
+        shuffle: whether batches are composed anew in each epoch (training).
+        skip_bad_audio: leave an utterance with bad audio out, and say so, in place of stopping.
+        feature_width: width that feature entries must have; None refuses features.
+    """
+
+    def __init__(
+        self,
+        manifests: Sequence[Manifest],
+        text: TextSide,
+        *,
+        normalize: bool,
+        sample_rate: int = 16000,
+        shuffle: bool = False,
+        skip_bad_audio: bool = False,
+        feature_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.manifests = list(manifests)
+        self.starts = np.cumsum([0, *(len(manifest) for manifest in self.manifests)])
+        self.sizes = np.concatenate([manifest.n_frames for manifest in self.manifests])
+        self.text = text
+        self.normalize = normalize
+        self.sample_rate = sample_rate
+        self.shuffle = shuffle
+        self.skip_bad_audio = skip_bad_audio
+        self.feature_width = feature_width
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        manifest, i = self._place(index)
+        row = manifest.row(i)
+        item = {"id": index, **self.text.item(row, manifest.where(i), self.epoch)}
+        try:
+            return {**item, "source": self._source(row, manifest.where(i))}
+        except AudioError as error:
+            if not self.skip_bad_audio:
+                raise
+            logger.warning("skipped 1 utterance (--skip-bad-audio): %s", error)
+            return {**item, "source": None}
+
+    def where(self, index: int) -> str:
+        """`file:line (utterance)` of a row, for messages."""
+        manifest, i = self._place(index)
+        return manifest.where(i)
+
+    def row(self, index: int) -> ManifestRow:
+        manifest, i = self._place(index)
+        return manifest.row(i)
+
+    def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch as DESIGN describes it; empty when every utterance of it was skipped."""
+        kept = [sample for sample in samples if sample["source"] is not None]
+        if not kept:
+            return {}
+        batch = self.text.collate(kept)
+        source, padding_mask = pad_sources([sample["source"] for sample in kept])
+        batch["net_input"] |= {"source": source, "padding_mask": padding_mask}
+        return {
+            **batch,
+            "id": torch.tensor([sample["id"] for sample in kept]),
+            "nsentences": len(kept),
+        }
+
+    def num_tokens(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        return self.sizes[indices]
+
+    def size(self, index: int) -> int:
+        return int(self.sizes[index])
+
+    def ordered_indices(self) -> np.ndarray:
+        """Shortest first; with `shuffle`, by lengths that fairseq's seeded numpy jitters anew in each epoch."""
+        sizes = self.sizes.astype(np.float64)
+        if self.shuffle:
+            sizes = sizes * np.random.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(sizes))
+        return np.argsort(sizes, kind="stable")
+
+    def batch_by_size(
+        self,
+        indices: np.ndarray,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        required_batch_size_multiple: int = 1,
+    ) -> list[np.ndarray]:
+        """fairseq's batches; every index is in one."""
+        return batch_by_size_keeping_all(
+            indices,
+            num_tokens_vec=self.num_tokens_vec(indices),
+            max_tokens=max_tokens,
+            max_sentences=max_sentences,
+            required_batch_size_multiple=required_batch_size_multiple,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self.epoch = epoch
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        return not self.shuffle
+
+    def _place(self, index: int) -> tuple[Manifest, int]:
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.manifests[part], int(index - self.starts[part])
+
+    def _source(self, row: ManifestRow, where: str) -> Tensor:
+        if is_features(row.audio):
+            features = read_features(row.audio)
+            if self.feature_width is not None and features.shape[1] != self.feature_width:
+                raise AudioError(
+                    f"{where}: {row.audio} has features of width {features.shape[1]}, the encoder gives "
+                    f"{self.feature_width}; extract them again with this encoder"
+                )
+            check_length(len(features), row.n_frames, where)
+            return torch.from_numpy(np.ascontiguousarray(features))  # (T, W)
+        waveform = read_audio(row.audio, sample_rate=self.sample_rate)
+        check_length(len(waveform), row.n_frames, where)
+        return torch.from_numpy(normalize_waveform(waveform) if self.normalize else waveform)  # (S,)
+
+
+def pad_sources(sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Waveforms (S,) or features (T, W) -> zero-padded batch and its padding mask (B, S or T), True at padding."""
+    if len({source.dim() for source in sources}) > 1:
+        raise AudioError("a batch mixes waveforms and features; keep them in manifests of their own")
+    padded = torch.nn.utils.rnn.pad_sequence(list(sources), batch_first=True)
+    lengths = torch.tensor([len(source) for source in sources])
+    return padded, torch.arange(padded.size(1))[None, :] >= lengths[:, None]
+
+
+def pad_ids(ids: Sequence[Sequence[int]], pad: int, left: bool = False) -> tuple[Tensor, Tensor]:
+    """Id lists -> (B, L) tensor padded to the longest, and its padding mask."""
+    longest = max(len(row) for row in ids)
+    tokens = torch.full((len(ids), longest), pad, dtype=torch.long)
+    padding_mask = torch.ones(len(ids), longest, dtype=torch.bool)
+    for i, row in enumerate(ids):
+        place = slice(longest - len(row), longest) if left else slice(0, len(row))
+        tokens[i, place] = torch.tensor(row, dtype=torch.long)
+        padding_mask[i, place] = False
+    return tokens, padding_mask

@@ -1,0 +1,74 @@
+"""Text side of stage 2: an instruction with the place of the speech, and the answer that the LLM must give."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from sparqle_fairseq.data.dataset import pad_ids
+from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
+from sparqle_fairseq.data.prompts import PromptBuilder, PromptError, PromptTemplates
+from sparqle_fairseq.keyed_random import text_key
+
+# Stands in a prompt's ids where the speech goes; no token has a negative id.
+SPEECH_PLACE = -1
+
+
+class InstructionSide:
+    """Encodes prompt and answer.
+
+    `sample_seed` draws a wording by (seed, epoch, utterance) in training; None takes the first wording always.
+    """
+
+    def __init__(
+        self,
+        builder: PromptBuilder,
+        templates: PromptTemplates,
+        pad: int,
+        max_tokens: int,
+        sample_seed: int | None = None,
+    ) -> None:
+        self.builder = builder
+        self.templates = templates
+        self.pad = pad
+        self.max_tokens = max_tokens
+        self.sample_seed = sample_seed
+
+    def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
+        rng = None
+        if self.sample_seed is not None:
+            rng = random.Random(f"{self.sample_seed} {epoch} {text_key(row.id)}")
+        try:
+            prompt = self.builder.encode(self.templates.instruction(row.task, row.tgt_lang, row.prompt, rng))
+        except PromptError as error:
+            raise PromptError(f"{where}: {error}") from error
+        answer = None if row.tgt_text is None else self.builder.encode_answer(row.tgt_text)
+        length = len(prompt.before) + len(prompt.after) + len(answer or [])
+        if length > self.max_tokens:
+            raise ManifestError(
+                f"{where}: prompt and answer have {length} tokens, but the LLM has room for {self.max_tokens} beside the "
+                "speech; shorten the text or take an LLM with a longer context"
+            )
+        return {
+            "prompt": [*prompt.before, SPEECH_PLACE, *prompt.after],
+            "answer": answer,
+            "reference": row.tgt_text,
+            "task": row.task,
+        }
+
+    def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        # Prompts are padded at their left, so that every answer starts in the same column.
+        prompt, prompt_padding_mask = pad_ids([item["prompt"] for item in items], self.pad, left=True)
+        batch: dict[str, Any] = {
+            "net_input": {"prompt": prompt, "prompt_padding_mask": prompt_padding_mask},
+            "target": None,
+            "reference": [item["reference"] for item in items],
+            "task": [item["task"] for item in items],
+            "ntokens": 0,
+        }
+        if all(item["answer"] is not None for item in items):
+            target, padding_mask = pad_ids([item["answer"] for item in items], self.pad)
+            batch["net_input"] |= {"answer": target, "answer_padding_mask": padding_mask}
+            batch |= {"target": target, "ntokens": int((~padding_mask).sum())}
+        return batch

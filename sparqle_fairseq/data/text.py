@@ -1,0 +1,144 @@
+"""Tokenizers: a Hugging Face tokenizer by folder or hub id, and the face that fairseq wants of it (a `Dictionary`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sparqle_fairseq.errors import SparqleError
+
+CLS, SEP, PAD, UNK, MASK = "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"
+
+
+class TokenizerError(SparqleError):
+    """A tokenizer that cannot be read or lacks what the Q-Former needs. The message is one sentence."""
+
+
+def load_tokenizer(path_or_id: str) -> Any:
+    """A Hugging Face tokenizer; code that comes with one is never run."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path_or_id, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise TokenizerError(
+            f"{path_or_id}: no tokenizer could be read ({reason}); give a folder that holds tokenizer.json or "
+            "vocab.txt, or a hub id that is reachable"
+        ) from error
+
+
+def vocabulary_hash(tokenizer: Any) -> str:
+    """A digest of every token and its id: equal only for equal vocabularies."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:16]
+
+
+class TranscriptTokenizer:
+    """A BERT-like tokenizer for stage 1: [CLS] text [SEP], and one more token, [DEC], that starts a generation."""
+
+    def __init__(self, tokenizer: Any, name: str = "the tokenizer") -> None:
+        self.tokenizer = tokenizer
+        for role in ("cls", "sep", "pad"):
+            if getattr(tokenizer, f"{role}_token_id") is None:
+                raise TokenizerError(
+                    f"{name} has no {role} token; stage 1 needs a BERT-like tokenizer with [CLS], [SEP] and [PAD]"
+                )
+        self.begin: int = tokenizer.cls_token_id
+        self.end: int = tokenizer.sep_token_id
+        self.pad: int = tokenizer.pad_token_id
+        self.decode_token = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+        self.vocab_size = self.decode_token + 1
+
+    @classmethod
+    def load(cls, path_or_id: str) -> TranscriptTokenizer:
+        return cls(load_tokenizer(path_or_id), path_or_id)
+
+    def encode(self, text: str) -> list[int]:
+        """[CLS] tokens [SEP]; nothing is cut."""
+        return [self.begin, *self.tokenizer.encode(text, add_special_tokens=False), self.end]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode([token for token in tokens if token < self.decode_token], skip_special_tokens=True)
+
+
+class TextDictionary:
+    """What fairseq asks of a target dictionary, answered by a Hugging Face tokenizer.
+
+    fairseq reads the dictionary from the task before it builds the model that knows the tokenizer: `bind` fills it in.
+    References print as the manifest has them, not as the tokenizer gives them back: see `remember`.
+    """
+
+    def __init__(self) -> None:
+        self._decode: Any = None
+        self._size = self._pad = self._end = 0
+        self._references: dict[tuple[int, ...], str] = {}
+
+    def bind(self, decode: Any, size: int, pad: int, end: int) -> None:
+        """`decode` turns a list of ids into text; `size` counts the ids; `end` closes a hypothesis."""
+        self._decode, self._size, self._pad, self._end = decode, size, pad, end
+
+    def remember(self, tokens: Iterable[Sequence[int]], texts: Iterable[str]) -> None:
+        """Keep the texts that these reference `tokens` came from, in place of those kept before."""
+        self._references = {tuple(ids): text for ids, text in zip(tokens, texts, strict=True)}
+
+    def __len__(self) -> int:
+        return self._size
+
+    def pad(self) -> int:
+        return self._pad
+
+    def eos(self) -> int:
+        return self._end
+
+    def bos(self) -> int:
+        return self._end
+
+    def unk(self) -> int:
+        return self._pad
+
+    def unk_string(self, escape: bool = False) -> str:
+        return "<unk>"
+
+    def string(
+        self,
+        tensor: Tensor,
+        bpe_symbol: str | None = None,
+        escape_unk: bool = False,
+        extra_symbols_to_ignore: Iterable[int] | None = None,
+        **_: Any,
+    ) -> str:
+        """Text of token ids (L,) or, line by line, of (B, L).
+
+        fairseq asks for `escape_unk` with references only: their text is the remembered one.
+        """
+        if tensor.dim() == 2:
+            return "\n".join(self.string(row, None, escape_unk, extra_symbols_to_ignore) for row in tensor)
+        ids = tensor.tolist()
+        if escape_unk and tuple(ids) in self._references:
+            return self._references[tuple(ids)]
+        ignored = {self._pad, self._end, *(extra_symbols_to_ignore or ())}
+        return self._decode([token for token in ids if token not in ignored]).strip()
+
+
+def train_wordpiece(texts: Iterable[str], folder: str | Path, vocab_size: int = 8000) -> None:
+    """Train a cased WordPiece tokenizer with BERT's special tokens and save it where `load_tokenizer` reads it."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    special = [PAD, UNK, CLS, SEP, MASK]
+    tokenizer.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, cls_token=CLS, sep_token=SEP, mask_token=MASK
+    ).save_pretrained(folder)

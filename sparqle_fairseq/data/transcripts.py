@@ -1,0 +1,50 @@
+"""Text side of stage 1: transcripts as token ids, with the keys that tell equal ones apart from different ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sparqle_fairseq.data.dataset import pad_ids
+from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
+from sparqle_fairseq.data.text import TranscriptTokenizer
+from sparqle_fairseq.keyed_random import text_key
+
+
+class TranscriptSide:
+    """Encodes `src_text` with [CLS] and [SEP]; identity = equal transcripts."""
+
+    def __init__(self, tokenizer: TranscriptTokenizer, max_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+
+    def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
+        text = row.src_text or ""  # training requires one; generation does not
+        tokens = self.tokenizer.encode(text)
+        if len(tokens) > self.max_tokens:
+            raise ManifestError(
+                f"{where}: found a transcript of {len(tokens)} tokens, but the Q-Former has {self.max_tokens} text "
+                "positions; split the utterance or raise --max-text-positions"
+            )
+        return {
+            "text": tokens,
+            "reference": row.src_text,
+            "identity": text_key(text),
+            "utterance": text_key(row.id),
+        }
+
+    def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        tokens, padding_mask = pad_ids([item["text"] for item in items], self.tokenizer.pad)
+        return {
+            "net_input": {
+                "text": tokens,
+                "text_padding_mask": padding_mask,
+                "identity": torch.tensor([item["identity"] for item in items]),
+                "utterance": torch.tensor([item["utterance"] for item in items]),
+            },
+            "target": tokens[:, 1:] if all(item["reference"] is not None for item in items) else None,
+            "reference": [item["reference"] for item in items],
+            "ntokens": int((~padding_mask[:, 1:]).sum()),
+        }

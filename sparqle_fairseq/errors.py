@@ -1,0 +1,46 @@
+"""Errors that a person can act on: one sentence each, and shown as one sentence by the fairseq commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from types import TracebackType
+from typing import Any
+
+SHOW_TRACEBACK = "SPARQLE_TRACEBACK"
+
+
+class SparqleError(ValueError):
+    """Base of this package's errors. The message says what was found where, and what to do."""
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """The sentence of the first `SparqleError` that `error` is, was raised from, or was raised while handling."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, SparqleError):
+            # A data-loader worker hands an error over as the text of its traceback; our sentence is its last line.
+            return re.sub(r"^[\w.]*Error: ", "", str(current).strip().splitlines()[-1])
+        current = current.__cause__ or current.__context__
+    return None
+
+
+def install_hook() -> None:
+    """Show a `SparqleError` that nobody handles as its sentence; with SPARQLE_TRACEBACK=1, as any other error."""
+    if getattr(sys.excepthook, "shows_sentences", False):
+        return
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        sentence = sentence_of(error)
+        if sentence is None or os.environ.get(SHOW_TRACEBACK):
+            usual(kind, error, traceback)
+        else:
+            print(f"error: {sentence}", file=sys.stderr)
+
+    marked: Any = hook
+    marked.shows_sentences = True
+    sys.excepthook = marked

@@ -1,0 +1,82 @@
+"""What the models of both stages share: a frozen speech encoder, a trained adapter, and a strict checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from fairseq.models import BaseFairseqModel
+from torch import Tensor, nn
+
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity, encode_identity
+from sparqle_fairseq.models.speech_encoder import SpeechEncoder, SpeechFeatures
+
+
+class AdaptedModel(BaseFairseqModel):
+    """A fairseq model whose checkpoint holds the adapter, and the identity of all that is frozen."""
+
+    def __init__(self, encoder: SpeechEncoder, adapter: nn.Module, identity: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.speech_encoder = encoder
+        self.adapter: Any = adapter
+        self.identity = identity
+        self.num_updates = 0
+
+    def encode_speech(self, source: Tensor, padding_mask: Tensor) -> SpeechFeatures:
+        """Features of waveforms (B, S); features (B, T, W) pass as they are. In the adapter's precision."""
+        features = SpeechFeatures(source, padding_mask)
+        if source.dim() == 2:
+            features = self.speech_encoder(source, padding_mask)
+        return SpeechFeatures(features.values.to(self.adapter_dtype), features.padding_mask)
+
+    @property
+    def adapter_dtype(self) -> torch.dtype:
+        return next(self.adapter.parameters()).dtype
+
+    def set_num_updates(self, num_updates: int) -> None:
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
+
+    def max_positions(self) -> None:
+        """No limit of its own; --max-source-positions sets one."""
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What was trained, and the identity of what was not."""
+        state = super().state_dict(*args, **kwargs)
+        state[kwargs.get("prefix", "") + STATE_NAME] = encode_identity(self.identity)
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **_: Any) -> Any:
+        """Strict whatever `strict` says. Raises `IdentityError` and `SparqleError`, each with one sentence."""
+        state = dict(state_dict)
+        if STATE_NAME not in state:
+            raise SparqleError(
+                "the checkpoint is not one of this model: it has no record of its encoder and vocabulary"
+            )
+        check_identity(decode_identity(state.pop(STATE_NAME)), self.identity)
+        check_names(state, self, "the checkpoint")
+        return nn.Module.load_state_dict(self, state, strict=True)
+
+
+def check_names(state: Mapping[str, Tensor], module: nn.Module, what: str) -> None:
+    """Every tensor of `module` must be in `state` with its shape, and nothing else. Raises `SparqleError`."""
+    expected = nn.Module.state_dict(module)
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    if missing or unexpected:
+        found = [
+            f"{len(names)} {kind} ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
+            for kind, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        raise SparqleError(
+            f"{what} does not fit this model: {' and '.join(found)}; give the options it was trained with"
+        )
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise SparqleError(
+                f"{what} does not fit this model: {name} is {tuple(state[name].shape)} there and {tuple(tensor.shape)} "
+                "here; give the options it was trained with"
+            )

@@ -1,0 +1,101 @@
+"""Model `sparqle_qformer` of stage 1: frozen speech encoder and Q-Former with its three heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fairseq.models import register_model, register_model_architecture
+from torch import Tensor
+
+from sparqle_fairseq.data.text import TranscriptTokenizer, vocabulary_hash
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.interop.bert import load_bert
+from sparqle_fairseq.models.adapted import AdaptedModel
+from sparqle_fairseq.models.config import DTYPES, SIZES, AdapterConfig, PretrainModelConfig, qformer_config
+from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder
+from sparqle_fairseq.models.stage1 import OBJECTIVES, Stage1Adapter, Stage1Output, Stage1Text
+from sparqle_fairseq.models.transcriber import Transcriber
+
+
+def open_speech_encoder(config: AdapterConfig) -> SpeechEncoder:
+    """The encoder that the options name."""
+    if not config.speech_encoder:
+        raise SparqleError("no speech encoder was named; give a checkpoint with --speech-encoder")
+    layer = config.encoder_layer
+    if layer != "last" and not str(layer).isdigit():
+        raise SparqleError(f"--encoder-layer {layer} is neither 'last' nor a number from 1")
+    return load_speech_encoder(
+        config.speech_encoder, layer="last" if layer == "last" else int(layer), dtype=DTYPES[str(config.encoder_dtype)]
+    )
+
+
+@register_model("sparqle_qformer", dataclass=PretrainModelConfig)
+class PretrainModel(AdaptedModel):
+    """Speech and transcripts in, what the stage-1 losses need out."""
+
+    def __init__(
+        self, encoder: SpeechEncoder, adapter: Stage1Adapter, tokenizer: TranscriptTokenizer, path: str
+    ) -> None:
+        identity: dict[str, dict[str, Any]] = {
+            "speech encoder": encoder.identity,
+            "text vocabulary": {"path": path, "hash": vocabulary_hash(tokenizer.tokenizer)},
+        }
+        super().__init__(encoder, adapter, identity)
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def build_model(cls, cfg: PretrainModelConfig, task: Any) -> PretrainModel:  # noqa: ARG003
+        path = cfg.text_tokenizer or cfg.bert
+        if not path:
+            raise SparqleError("no tokenizer was named for the transcripts; give one with --text-tokenizer or --bert")
+        encoder = open_speech_encoder(cfg)
+        tokenizer = TranscriptTokenizer.load(path)
+        adapter = Stage1Adapter(
+            qformer_config(cfg, encoder.width, tokenizer.vocab_size),
+            tokenizer.decode_token,
+            tokenizer.pad,
+            cfg.contrastive_width,
+            cfg.temperature,
+        )
+        if cfg.bert:
+            load_bert(adapter.qformer, cfg.bert)
+        return cls(encoder, adapter, tokenizer, path)
+
+    def forward(
+        self,
+        source: Tensor,
+        padding_mask: Tensor,
+        text: Tensor,
+        text_padding_mask: Tensor,
+        identity: Tensor,
+        utterance: Tensor,
+        objectives: tuple[str, ...] = OBJECTIVES,
+        active: bool = True,
+    ) -> Stage1Output:
+        """`source` (B, S) or (B, T, W), `text` (B, L), keys (B,); see `Stage1Adapter.forward`."""
+        speech = self.encode_speech(source, padding_mask)
+        batch = Stage1Text(text, text_padding_mask, identity, utterance)
+        return self.adapter(speech.values, speech.padding_mask, batch, self.num_updates, objectives, active)
+
+    def step_decoder(self) -> Transcriber:
+        return Transcriber(self)
+
+    def max_answer_tokens(self, net_input: dict[str, Any]) -> int:
+        # [DEC] takes the first position.
+        return self.adapter.qformer.config.max_text_positions - 1
+
+    def temperature(self) -> Tensor:
+        return self.adapter.clamped_temperature()
+
+
+def _architecture(size: dict[str, Any]) -> Callable[[Any], None]:
+    def fill(args: Any) -> None:
+        for name, value in size.items():
+            setattr(args, name, getattr(args, name, value))
+
+    return fill
+
+
+for _name, _size in SIZES.items():
+    register_model_architecture("sparqle_qformer", f"sparqle_qformer_{_name}")(_architecture(_size))

@@ -1,0 +1,326 @@
+"""Q-Former: learned queries that read speech, and a text branch that shares their self-attention.
+
+The architecture of BLIP-2 (Li et al. 2023, arXiv 2301.12597) over speech as in SparQLe (Djanibekov & Aldarmaki 2025,
+arXiv 2502.09284): post-LayerNorm BERT layers; every `cross_attention_freq`-th layer lets the queries, and only them,
+attend to the speech; queries and text have feed-forward blocks of their own. Plain PyTorch: no fairseq in here.
+
+Shapes: B utterances, T speech frames, W speech width, Q queries, L text tokens, H hidden size, V vocabulary.
+Every padding mask is a bool tensor, True at padding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SPEECH_NORM_EPS = 1e-5
+BERT_NORM_EPS = 1e-12
+INIT_STD = 0.02
+QUERY_STARTS = ("learned", "monotonic")
+
+
+@dataclass(frozen=True)
+class QFormerConfig:
+    """Sizes of a Q-Former. The defaults are `base`: BERT-base with 100 queries."""
+
+    vocab_size: int
+    speech_width: int
+    hidden_size: int = 768
+    layers: int = 12
+    heads: int = 12
+    ffn_size: int = 3072
+    cross_attention_freq: int = 2
+    queries: int = 100
+    max_text_positions: int = 512
+    dropout: float = 0.1
+    query_start: str = "learned"
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden size {self.hidden_size} does not divide into {self.heads} attention heads")
+        if self.query_start not in QUERY_STARTS:
+            raise ValueError(f"query start {self.query_start!r} is unknown; choose from {', '.join(QUERY_STARTS)}")
+
+
+KeyValue = tuple[Tensor, Tensor]  # each (B, heads, positions, H / heads)
+
+
+class SpeechMemory(NamedTuple):
+    """Keys and values of the speech for each layer that reads it, computed once and shared by all passes."""
+
+    key_values: dict[int, KeyValue]
+    keep: Tensor  # (B, 1, 1, T), True at real frames
+
+    def select(self, rows: Tensor) -> SpeechMemory:
+        """The memory of the utterances `rows` (any number of them, repeats allowed)."""
+        key_values = {i: (k.index_select(0, rows), v.index_select(0, rows)) for i, (k, v) in self.key_values.items()}
+        return SpeechMemory(key_values, self.keep.index_select(0, rows))
+
+
+class QueryOutput(NamedTuple):
+    hidden: Tensor  # (B, Q, H)
+    cache: list[KeyValue]  # self-attention keys and values of the queries, one pair a layer
+
+
+class TextOutput(NamedTuple):
+    hidden: Tensor  # (B, L, H)
+    cache: list[KeyValue]  # what came before, extended by this text
+
+
+def sinusoidal_positions(positions: Tensor, width: int) -> Tensor:
+    """Sinusoidal encoding (Vaswani et al. 2017) of real-valued positions (...,) -> (..., width)."""
+    half = (width + 1) // 2
+    rates = torch.exp(torch.arange(half, device=positions.device) * (-math.log(10000.0) / half))
+    angles = positions.unsqueeze(-1).float() * rates  # (..., half)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., :width]
+
+
+class Attention(nn.Module):
+    """Multi-head attention with its output projection, residual and LayerNorm (BERT's order)."""
+
+    def __init__(self, config: QFormerConfig, source_width: int) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.attention_dropout = config.dropout
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(source_width, config.hidden_size)
+        self.value = nn.Linear(source_width, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
+
+    def key_value(self, source: Tensor) -> KeyValue:
+        """Keys and values of `source` (B, S, source_width)."""
+        return self._split(self.key(source)), self._split(self.value(source))
+
+    def forward(self, x: Tensor, key_value: KeyValue, keep: Tensor | None) -> Tensor:
+        """Attend from `x` (B, N, H); `keep` broadcasts to (B, heads, N, S) and is True where attending is allowed."""
+        key, value = key_value
+        mixed = F.scaled_dot_product_attention(
+            self._split(self.query(x)),
+            key,
+            value,
+            attn_mask=keep,
+            dropout_p=self.attention_dropout if self.training else 0.0,
+        )  # (B, heads, N, H / heads)
+        mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, H)
+        return self.norm(x + self.dropout(self.output(mixed)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, positions, H / heads)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an exact (erf) GELU between, residual and LayerNorm."""
+
+    def __init__(self, config: QFormerConfig) -> None:
+        super().__init__()
+        self.expand = nn.Linear(config.hidden_size, config.ffn_size)
+        self.contract = nn.Linear(config.ffn_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))
+
+
+class Layer(nn.Module):
+    """One layer: shared self-attention, speech attention for queries (in some layers), two feed-forward blocks."""
+
+    def __init__(self, config: QFormerConfig, reads_speech: bool) -> None:
+        super().__init__()
+        self.self_attention = Attention(config, config.hidden_size)
+        self.cross_attention = Attention(config, config.speech_width) if reads_speech else None
+        self.query_ffn = FeedForward(config)
+        self.text_ffn = FeedForward(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        queries: int,
+        keep: Tensor | None,
+        prefix: KeyValue | None,
+        memory: SpeechMemory | None,
+        index: int,
+    ) -> tuple[Tensor, KeyValue]:
+        """`x` (B, N, H) holds `queries` query positions and then text; returns (B, N, H) and the extended cache."""
+        key, value = self.self_attention.key_value(x)
+        if prefix is not None:
+            key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
+        x = self.self_attention(x, (key, value), keep)
+        parts = []
+        if queries:
+            query = x[:, :queries]  # (B, Q, H)
+            if self.cross_attention is not None:
+                if memory is None:
+                    raise ValueError("queries need the speech memory")
+                query = self.cross_attention(query, memory.key_values[index], memory.keep)
+            parts.append(self.query_ffn(query))
+        if x.size(1) > queries:
+            parts.append(self.text_ffn(x[:, queries:]))  # (B, L, H)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), (key, value)
+
+
+class LanguageHead(nn.Module):
+    """BERT's prediction head; the output projection shares the word embeddings."""
+
+    def __init__(self, config: QFormerConfig) -> None:
+        super().__init__()
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
+        return F.linear(self.norm(F.gelu(self.transform(hidden))), word_embeddings, self.bias)
+
+
+class TextBranch(nn.Module):
+    """Word and position embeddings and the prediction head: what stage 2 leaves behind."""
+
+    def __init__(self, config: QFormerConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.positions = nn.Embedding(config.max_text_positions, config.hidden_size)
+        self.head = LanguageHead(config)
+
+    def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """Embeddings (B, L, H) of `tokens` (B, L) whose first stands at position `start`."""
+        end = start + tokens.size(1)
+        if end > self.positions.num_embeddings:
+            raise ValueError(
+                f"a text of {end} tokens does not fit the Q-Former's {self.positions.num_embeddings} text positions"
+            )
+        return self.words(tokens) + self.positions.weight[start:end]
+
+
+class QFormer(nn.Module):
+    """The four uses of a Q-Former: queries alone, text alone, queries with text, text after the queries.
+
+    With `with_text=False` (stage 2) only queries can run: no text embeddings, no text feed-forward blocks, no head.
+    """
+
+    def __init__(self, config: QFormerConfig, with_text: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.query_tokens = nn.Parameter(torch.empty(1, config.queries, config.hidden_size))
+        self.speech_norm = nn.LayerNorm(config.speech_width, eps=SPEECH_NORM_EPS)
+        self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            Layer(config, reads_speech=i % config.cross_attention_freq == 0) for i in range(config.layers)
+        )
+        self.text = TextBranch(config) if with_text else None
+        self.reset_parameters()
+        if not with_text:
+            for layer in self.layers:
+                layer.text_ffn = None
+
+    def reset_parameters(self) -> None:
+        """BERT's initialisation; the query feed-forward starts as a copy of the text's."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=INIT_STD)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        if self.config.query_start == "monotonic":
+            slots = torch.arange(self.config.queries) + 0.5
+            self.query_tokens.data.copy_(sinusoidal_positions(slots, self.config.hidden_size))
+        else:
+            nn.init.normal_(self.query_tokens, std=INIT_STD)
+        self.copy_text_feed_forward()
+
+    def copy_text_feed_forward(self) -> None:
+        """Make every query feed-forward block equal to the text's."""
+        for layer in self.layers:
+            layer.query_ffn.load_state_dict(layer.text_ffn.state_dict())
+
+    def read_speech(self, values: Tensor, padding_mask: Tensor) -> SpeechMemory:
+        """Keys and values of the speech `values` (B, T, W) with `padding_mask` (B, T)."""
+        speech = self.speech_norm(values)
+        if self.config.query_start == "monotonic":
+            speech = speech + self._speech_positions(padding_mask, speech.size(-1)).to(speech)
+        # An utterance without a single real frame would make the softmax NaN: let it see its first (zero) frame.
+        first = torch.arange(padding_mask.size(1), device=padding_mask.device) == 0
+        keep = ~padding_mask | (padding_mask.all(dim=1, keepdim=True) & first)  # (B, T)
+        key_values = {
+            i: layer.cross_attention.key_value(speech)
+            for i, layer in enumerate(self.layers)
+            if layer.cross_attention is not None
+        }
+        return SpeechMemory(key_values, keep[:, None, None, :])
+
+    def query(self, memory: SpeechMemory) -> QueryOutput:
+        """Queries alone: what they read from the speech."""
+        queries = self.query_tokens.expand(memory.keep.size(0), -1, -1)
+        hidden, cache = self._run(self._embed(queries), self.config.queries, None, None, memory)
+        return QueryOutput(hidden, cache)
+
+    def encode_text(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
+        """Text alone, bidirectional: `tokens` (B, L) -> (B, L, H)."""
+        hidden, _ = self._run(self._embed(self._text().embed(tokens)), 0, ~padding_mask[:, None, None, :], None, None)
+        return hidden
+
+    def match(self, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory) -> Tensor:
+        """Queries and text see each other: the query positions' output (B, Q, H)."""
+        queries = self.query_tokens.expand(tokens.size(0), -1, -1)
+        count = self.config.queries
+        embedded = self._embed(torch.cat([queries, self._text().embed(tokens)], dim=1))  # (B, Q + L, H)
+        keep = torch.cat([padding_mask.new_ones(tokens.size(0), count), ~padding_mask], dim=1)  # (B, Q + L)
+        hidden, _ = self._run(embedded, count, keep[:, None, None, :], None, memory)
+        return hidden[:, :count]
+
+    def decode_text(
+        self, tokens: Tensor, padding_mask: Tensor | None, cache: list[KeyValue], past_tokens: int = 0
+    ) -> TextOutput:
+        """Causal text after the cached queries and `past_tokens` earlier text tokens.
+
+        `tokens` (B, L) with `padding_mask` (B, L) or None; returns (B, L, H) and the cache extended by the text.
+        Logits come from `predict`.
+        """
+        length = tokens.size(1)
+        prefix = cache[0][0].size(2)
+        causal = torch.ones(length, prefix + length, dtype=torch.bool, device=tokens.device).tril(prefix)
+        keep = causal[None, None]  # (1, 1, L, prefix + L)
+        if padding_mask is not None:
+            seen = torch.cat([padding_mask.new_ones(tokens.size(0), prefix), ~padding_mask], dim=1)
+            keep = keep & seen[:, None, None, :]
+        hidden, cache = self._run(self._embed(self._text().embed(tokens, past_tokens)), 0, keep, cache, None)
+        return TextOutput(hidden, cache)
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits (..., V) of text hidden states (..., H)."""
+        text = self._text()
+        return text.head(hidden, text.words.weight)
+
+    def _run(
+        self,
+        x: Tensor,
+        queries: int,
+        keep: Tensor | None,
+        prefix: list[KeyValue] | None,
+        memory: SpeechMemory | None,
+    ) -> tuple[Tensor, list[KeyValue]]:
+        cache = []
+        for i, layer in enumerate(self.layers):
+            x, key_value = layer(x, queries, keep, prefix[i] if prefix else None, memory, i)
+            cache.append(key_value)
+        return x, cache
+
+    def _embed(self, embeddings: Tensor) -> Tensor:
+        return self.dropout(self.embedding_norm(embeddings))
+
+    def _text(self) -> TextBranch:
+        if self.text is None:
+            raise ValueError("this Q-Former was built without its text branch")
+        return self.text
+
+    def _speech_positions(self, padding_mask: Tensor, width: int) -> Tensor:
+        """Frame t of an utterance with n real frames stands at (t + 0.5) / n of the queries' positions: (B, T, W)."""
+        frames = torch.arange(padding_mask.size(1), device=padding_mask.device) + 0.5  # (T,)
+        real = (~padding_mask).sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+        return sinusoidal_positions(frames / real * self.config.queries, width)

@@ -1,0 +1,152 @@
+"""Model `sparqle_llm` of stage 2: frozen encoder, Q-Former, projector, frozen LLM.
+
+B utterances, P prompt ids (one of them the place of the speech), Q queries, L answer tokens, M width of the LLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from fairseq.models import register_model
+from torch import Tensor, nn
+
+from sparqle_fairseq.compat import allow_fairseq_checkpoints
+from sparqle_fairseq.data.instructions import SPEECH_PLACE
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.adapted import AdaptedModel, check_names
+from sparqle_fairseq.models.config import DTYPES, ENCODER_FIELDS, SHAPE_FIELDS, SpeechLLMConfig, qformer_config
+from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity
+from sparqle_fairseq.models.llm import LanguageModel, load_llm
+from sparqle_fairseq.models.pretrain_model import open_speech_encoder
+from sparqle_fairseq.models.prompted_llm import PromptedLLM
+from sparqle_fairseq.models.qformer import QFormer, QFormerConfig
+from sparqle_fairseq.models.speech_encoder import SpeechEncoder
+
+# Stage-1 tensors that stage 2 has no use for.
+_STAGE1_ONLY = ("speech_projection.", "text_projection.", "matching_head.", "temperature", "qformer.text.")
+
+
+class Stage2Adapter(nn.Module):
+    """Q-Former without its text branch, and the projector."""
+
+    def __init__(self, config: QFormerConfig, llm_width: int) -> None:
+        super().__init__()
+        self.qformer = QFormer(config, with_text=False)
+        self.projector = nn.Linear(config.hidden_size, llm_width)
+
+    def forward(self, values: Tensor, padding_mask: Tensor) -> Tensor:
+        """Speech (B, T, W) with its padding mask (B, T) -> embeddings for the LLM (B, Q, M)."""
+        return self.projector(self.qformer.query(self.qformer.read_speech(values, padding_mask)).hidden)
+
+
+@register_model("sparqle_llm", dataclass=SpeechLLMConfig)
+class SpeechLLM(AdaptedModel):
+    """Speech and instruction in, logits of the answer out."""
+
+    def __init__(self, encoder: SpeechEncoder, adapter: Stage2Adapter, llm: LanguageModel) -> None:
+        super().__init__(encoder, adapter, {"speech encoder": encoder.identity, "LLM": llm.identity})
+        self.llm = llm
+
+    @classmethod
+    def build_model(cls, cfg: SpeechLLMConfig, task: Any) -> SpeechLLM:
+        if not cfg.llm:
+            raise SparqleError("no LLM was named; give a folder or hub id with --llm")
+        pretrained = None
+        if cfg.pretrained_adapter and not getattr(task, "building_from_checkpoint", False):
+            pretrained = _read_adapter(cfg.pretrained_adapter)
+            _take_options(cfg, pretrained["cfg"])
+        encoder = open_speech_encoder(cfg)
+        llm = load_llm(cfg.llm, DTYPES[str(cfg.llm_dtype)])
+        # No text branch, so no vocabulary of its own: one word stands for it while the layers are built.
+        adapter = Stage2Adapter(qformer_config(cfg, encoder.width, vocab_size=1), llm.width)
+        if pretrained:
+            _start_from(adapter, pretrained["model"], cfg.pretrained_adapter, encoder)
+        return cls(encoder, adapter, llm)
+
+    def forward(
+        self,
+        source: Tensor,
+        padding_mask: Tensor,
+        prompt: Tensor,
+        prompt_padding_mask: Tensor,
+        answer: Tensor,
+        answer_padding_mask: Tensor,
+    ) -> Tensor:
+        """Logits (B, L, V): column j says what follows the prompt and the answer's first j tokens."""
+        prefix, seen = self.prompt_embeddings(source, padding_mask, prompt, prompt_padding_mask)
+        embeddings = torch.cat([prefix, self.llm.embed(answer[:, :-1]).to(prefix)], dim=1)
+        seen = torch.cat([seen, ~answer_padding_mask[:, :-1]], dim=1)
+        columns = torch.arange(prefix.size(1) - 1, embeddings.size(1), device=embeddings.device)
+        return self.llm(embeddings, seen, logits_to_keep=columns)[0]
+
+    def prompt_embeddings(
+        self, source: Tensor, padding_mask: Tensor, prompt: Tensor, prompt_padding_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The prompt with the speech in its place: (B, P - 1 + Q, M), left-padded, and where it is real."""
+        speech = self.encode_speech(source, padding_mask)
+        spoken = self.adapter(speech.values, speech.padding_mask)  # (B, Q, M)
+        words = self.llm.embed(prompt)  # (B, P, M)
+        return splice(words, prompt, prompt_padding_mask, spoken.to(words.dtype))
+
+    def step_decoder(self) -> PromptedLLM:
+        return PromptedLLM(self)
+
+    def max_answer_tokens(self, net_input: dict[str, Any]) -> int:
+        """Room for an answer, its end token included, behind this batch's prompts and the speech."""
+        return self.llm.context - net_input["prompt"].size(1) - self.adapter.qformer.config.queries
+
+
+def splice(words: Tensor, prompt: Tensor, padding_mask: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
+    """Put `speech` (B, Q, M) where each prompt has its place.
+
+    `words` (B, P, M) are the embeddings of `prompt` (B, P), padded at the left; returns (B, P - 1 + Q, M) and the
+    bool (B, P - 1 + Q) that is True at real positions.
+    """
+    queries = speech.size(1)
+    rows, seen = [], []
+    for i, place in enumerate((prompt == SPEECH_PLACE).int().argmax(dim=1).tolist()):
+        rows.append(torch.cat([words[i, :place], speech[i], words[i, place + 1 :]]))
+        real = ~padding_mask[i]
+        seen.append(torch.cat([real[:place], real.new_ones(queries), real[place + 1 :]]))
+    return torch.stack(rows), torch.stack(seen)
+
+
+def _read_adapter(path: str) -> dict[str, Any]:
+    """`model` tensors and `cfg` options of a checkpoint of this plugin."""
+    allow_fairseq_checkpoints()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        options = state["cfg"]["model"]
+        tensors = state["model"]
+    except FileNotFoundError as error:
+        raise SparqleError(f"--pretrained-adapter {path}: there is no such file") from error
+    except Exception as error:  # torch raises many kinds on a file that is not a checkpoint
+        reason = " ".join(str(error).split())[:200]
+        raise SparqleError(f"--pretrained-adapter {path} is not a checkpoint of this plugin ({reason})") from error
+    if STATE_NAME not in tensors:
+        raise SparqleError(f"--pretrained-adapter {path} is a checkpoint of another model; give one of stage 1 or 2")
+    return {"model": tensors, "cfg": options if isinstance(options, Mapping) else vars(options)}
+
+
+def _take_options(cfg: SpeechLLMConfig, trained: Mapping[str, Any]) -> None:
+    """The adapter's sizes, and the encoder unless another one was named: a copy of it may lie elsewhere."""
+    names = SHAPE_FIELDS if cfg.speech_encoder else SHAPE_FIELDS + ENCODER_FIELDS
+    for name in names:
+        setattr(cfg, name, trained[name])
+
+
+def _start_from(
+    adapter: Stage2Adapter, tensors: Mapping[str, Tensor], path: str | None, encoder: SpeechEncoder
+) -> None:
+    trained = decode_identity(tensors[STATE_NAME])
+    check_identity({"speech encoder": trained["speech encoder"]}, {"speech encoder": encoder.identity})
+    state = {name.removeprefix("adapter."): value for name, value in tensors.items() if name != STATE_NAME}
+    state = {
+        name: value for name, value in state.items() if not name.startswith(_STAGE1_ONLY) and ".text_ffn." not in name
+    }
+    if "projector.weight" not in state:  # a stage-1 checkpoint: the projector is new
+        state |= {f"projector.{name}": value for name, value in adapter.projector.state_dict().items()}
+    check_names(state, adapter, f"--pretrained-adapter {path}")
+    adapter.load_state_dict(state)

@@ -1,0 +1,202 @@
+"""What the tasks of both stages share: manifests into datasets, the generator, scores of generated text."""
+
+from __future__ import annotations
+
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fairseq.tasks import FairseqTask
+from fairseq.utils import split_paths
+
+from sparqle_fairseq.data.dataset import SpeechDataset, TextSide
+from sparqle_fairseq.data.manifest import read_manifest
+from sparqle_fairseq.data.text import TextDictionary
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.generator import HypothesisGenerator, settings_of
+from sparqle_fairseq.generate.scores import TextScores
+
+logger = logging.getLogger(__name__)
+
+NAMED_IN_LOG = 10
+
+
+class SpeechTask(FairseqTask):
+    """A fairseq task over speech manifests. The model, built first, tells what its data must look like."""
+
+    cfg: Any
+    # Manifest column without which a row is of no use to training.
+    needed_column: str
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self.dictionary = TextDictionary()
+        self.building_from_checkpoint = False
+        self.model: Any = None
+        self._validation_generator: HypothesisGenerator | None = None
+
+    @classmethod
+    def setup_task(cls, cfg: Any, **_: Any) -> SpeechTask:
+        if not cfg.data:
+            raise SparqleError("no data folder was given; name the folder that holds the manifests")
+        return cls(cfg)
+
+    # ---- for a stage to define
+
+    def bind_dictionary(self, model: Any) -> None:
+        """Fill in the target dictionary from the model's tokenizer."""
+        raise NotImplementedError
+
+    def text_side(self, training: bool, saved: Any) -> TextSide:
+        """The stage's side of the text; `saved` are the task options of the checkpoint in use, or None."""
+        raise NotImplementedError
+
+    # ---- models
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        self.building_from_checkpoint = from_checkpoint
+        # fairseq_cli's names for its checkpoint-loading path differ between versions; both are tried by it.
+        model = super().build_model(cfg, from_checkpoint)
+        self.model = model
+        self._validation_generator = None
+        self.bind_dictionary(model)
+        return model
+
+    @property
+    def target_dictionary(self) -> TextDictionary:
+        return self.dictionary
+
+    @property
+    def source_dictionary(self) -> None:
+        return None
+
+    # ---- data
+
+    def load_dataset(
+        self,
+        split: str,
+        epoch: int = 1,
+        combine: bool = False,
+        task_cfg: Any = None,
+        **_: Any,
+    ) -> None:
+        """Read the manifests of `split`; 'a,b' is both, one after the other.
+
+        fairseq gives `task_cfg`, the options of the checkpoint in use, where it generates: references are optional then.
+        """
+        if self.model is None:
+            raise SparqleError("the model must be built before the data is loaded")
+        training = split == self.cfg.train_subset and task_cfg is None
+        folders = split_paths(self.cfg.data)
+        folder = folders[(epoch - 1) % len(folders)] if training else folders[0]
+        manifests = [
+            read_manifest(
+                self._manifest_path(folder, name),
+                audio_root=self.cfg.audio_root,
+                src_lang=self.cfg.src_lang,
+                tgt_lang=self.cfg.tgt_lang,
+                row_task=self.cfg.row_task,
+                require=() if task_cfg is not None else (self.needed_column,),
+            )
+            for name in split.split(",")
+        ]
+        encoder = self.model.speech_encoder
+        self.datasets[split] = SpeechDataset(
+            manifests,
+            self.text_side(training, task_cfg),
+            normalize=encoder.normalize,
+            sample_rate=encoder.sample_rate,
+            shuffle=training,
+            skip_bad_audio=self.cfg.skip_bad_audio,
+            feature_width=encoder.width,
+        )
+        logger.info("%s: %d utterances from %s", split, len(self.datasets[split]), folder)
+
+    @staticmethod
+    def _manifest_path(folder: str, split: str) -> str:
+        path = os.path.join(folder, f"{split}.tsv")
+        if not os.path.exists(path):
+            there = sorted(file.stem for file in Path(folder).glob("*.tsv"))
+            raise SparqleError(
+                f"{path}: there is no such manifest; {folder} holds {', '.join(there) if there else 'no .tsv file'}"
+            )
+        return path
+
+    def max_positions(self) -> int | None:
+        return self.cfg.max_source_positions
+
+    def filter_indices_by_size(
+        self,
+        indices: np.ndarray,
+        dataset: SpeechDataset,
+        max_positions: Any = None,
+        ignore_invalid_inputs: bool = False,
+    ) -> np.ndarray:
+        """Leave out what is too long, and say what; without `ignore_invalid_inputs` stop instead."""
+        if max_positions is None:
+            return indices
+        kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
+        if len(ignored):
+            names = ", ".join(dataset.where(index) for index in ignored[:NAMED_IN_LOG])
+            found = f"{len(ignored)} utterances are longer than --max-source-positions {max_positions}: {names}"
+            found += ", …" if len(ignored) > NAMED_IN_LOG else ""
+            if not ignore_invalid_inputs:
+                raise SparqleError(
+                    f"{found}; raise the limit, or leave them out with --skip-invalid-size-inputs-valid-test"
+                )
+            logger.warning("left out: %s", found)
+        return kept
+
+    # ---- generation
+
+    def build_generator(
+        self,
+        models: Sequence[Any],
+        args: Any,
+        extra_gen_cls_kwargs: Any = None,
+        **_: Any,
+    ) -> HypothesisGenerator:
+        encoder = models[0].speech_encoder
+        return HypothesisGenerator(
+            settings_of(args, seed=int(self.cfg.seed or 1)),
+            pad=self.dictionary.pad(),
+            end=self.dictionary.eos(),
+            max_len_a=args.max_len_a,
+            max_len_b=args.max_len_b,
+            samples_per_frame=encoder.sample_rate / encoder.frame_rate,
+        )
+
+    def inference_step(
+        self, generator: HypothesisGenerator, models: Sequence[Any], sample: dict[str, Any], **kwargs: Any
+    ) -> list[list[dict[str, Any]]]:
+        if sample["target"] is not None:
+            pad = self.dictionary.pad()
+            tokens = [[token for token in row if token != pad] for row in sample["target"].tolist()]
+            self.dictionary.remember(tokens, sample["reference"])
+        return generator.generate(models, sample, **kwargs)
+
+    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
+        loss, sample_size, log = super().valid_step(sample, model, criterion)
+        if self.cfg.eval_generate:
+            if self._validation_generator is None:
+                self._validation_generator = self.build_generator([model], self._validation_options())
+            best = [hypotheses[0]["tokens"] for hypotheses in self._validation_generator.generate([model], sample)]
+            texts = [self.dictionary.string(tokens) for tokens in best]
+            tasks = sample.get("task") or ["transcription"] * len(texts)
+            log |= TextScores.of(texts, sample["reference"], tasks).as_log()
+        return loss, sample_size, log
+
+    def _validation_options(self) -> Namespace:
+        return Namespace(
+            beam=self.cfg.eval_generate_beam, nbest=1, lenpen=1.0, unnormalized=False, min_len=1, max_len_a=0.0,
+            max_len_b=200, temperature=1.0, sampling=False, sampling_topk=-1, sampling_topp=-1.0, no_repeat_ngram_size=0,
+        )  # fmt: skip
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        super().reduce_metrics(logging_outputs, criterion)
+        if self.cfg.eval_generate:
+            TextScores.log(logging_outputs)

@@ -1,0 +1,51 @@
+"""Options of the tasks."""
+
+# fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from fairseq.dataclass import FairseqDataclass
+from omegaconf import II
+
+
+@dataclass
+class SpeechTaskConfig(FairseqDataclass):
+    data: Optional[str] = field(
+        default=None, metadata={"help": "folder of the manifests <split>.tsv; several, separated by ':', take turns"}
+    )
+    audio_root: Optional[str] = field(
+        default=None, metadata={"help": "folder of relative audio paths; by default the manifest's own"}
+    )
+    src_lang: Optional[str] = field(default=None, metadata={"help": "src_lang of rows that have none (BCP-47)"})
+    tgt_lang: Optional[str] = field(default=None, metadata={"help": "tgt_lang of rows that have none (BCP-47)"})
+    row_task: Optional[str] = field(
+        default=None, metadata={"help": "task of rows that have none: transcription or translation"}
+    )
+    max_source_positions: Optional[int] = field(
+        default=None,
+        metadata={"help": "longest utterance, in samples at 16 kHz (or feature frames); default: no limit"},
+    )
+    skip_bad_audio: bool = field(
+        default=False,
+        metadata={"help": "leave utterances with unreadable audio out, and say which, instead of stopping"},
+    )
+    eval_generate: bool = field(
+        default=False,
+        metadata={"help": "generate text in validation and log its WER (transcription) or BLEU (translation)"},
+    )
+    eval_generate_beam: int = field(default=1, metadata={"help": "beam of the generation in validation"})
+    seed: int = II("common.seed")
+    train_subset: str = II("dataset.train_subset")
+
+
+@dataclass
+class PretrainTaskConfig(SpeechTaskConfig):
+    """Nothing beyond what both stages have."""
+
+
+@dataclass
+class FinetuneTaskConfig(SpeechTaskConfig):
+    prompt_templates: Optional[str] = field(
+        default=None, metadata={"help": "YAML file of instructions; by default the one that ships"}
+    )

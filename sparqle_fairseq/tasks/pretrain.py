@@ -1,0 +1,37 @@
+"""Task `sparqle_pretrain`, stage 1: the Q-Former learns from speech and its transcripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairseq.tasks import register_task
+
+from sparqle_fairseq.data.transcripts import TranscriptSide
+from sparqle_fairseq.tasks.base import SpeechTask
+from sparqle_fairseq.tasks.config import PretrainTaskConfig
+
+
+@register_task("sparqle_pretrain", dataclass=PretrainTaskConfig)
+class PretrainTask(SpeechTask):
+    needed_column = "src_text"
+
+    def bind_dictionary(self, model: Any) -> None:
+        tokenizer = model.tokenizer
+        self.dictionary.bind(tokenizer.decode, tokenizer.vocab_size, tokenizer.pad, tokenizer.end)
+
+    def text_side(self, training: bool, saved: Any) -> TranscriptSide:
+        return TranscriptSide(self.model.tokenizer, self.model.adapter.qformer.config.max_text_positions)
+
+    def train_step(
+        self,
+        sample: dict[str, Any],
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+    ) -> Any:
+        """A batch whose gradient is ignored stands in for missing data: it must not give negatives to others."""
+        if ignore_grad:
+            sample = {**sample, "net_input": {**sample["net_input"], "active": False}}
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
