@@ -205,6 +205,7 @@ def test_normalising_is_layer_norm_over_the_utterance() -> None:
     assert np.array_equal(waveform, before)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("level", [0.0, 1e-20, 0.25, -1.0])
 @pytest.mark.parametrize("samples", [0, 1, 160, 16_001])
 def test_silence_normalises_to_zeros(level: float, samples: int) -> None:
@@ -334,6 +335,24 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, kept: float) -
     with zipfile.ZipFile(member, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("a", path.read_bytes())
     refused(f"{member}:31:{path.stat().st_size}", "truncated|cannot be read|no samples")
+
+
+def test_an_ogg_cut_between_two_pages_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.ogg"
+    save(path, noise(64_000))
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rfind(b"OggS")])
+    refused(str(path), "truncated")
+
+
+@pytest.mark.parametrize("rate", [1, 5_000_000])
+def test_a_header_with_an_absurd_rate_is_refused(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "a.wav"
+    save(path, tone(16_000))
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(content)
+    refused(str(path), f"the header says {rate} samples a second")
 
 
 def test_a_streamed_wav_without_a_length_is_read(tmp_path: Path) -> None:

@@ -157,6 +157,8 @@ def test_an_empty_cell_is_none_and_an_unknown_column_an_error(tmp_path: Path) ->
         (table("u\tx\t-5\tA").encode(), r"found '-5' in n_frames"),
         (table("u\tx\t16000.0\tA").encode(), r"found '16000\.0' in n_frames"),
         (table("u\tx\t\tA").encode(), r"found '' in n_frames"),
+        (table("u\tx\t1:\tA").encode(), r"found '1:' in n_frames"),
+        (table("u\tx\t1/\tA").encode(), r"found '1/' in n_frames"),
         (table("u\tx\t1\tA", "v\tx\t99999999999999999999\tA").encode(), r"m\.tsv:3 .*found '9{20}' in n_frames"),
         (table("u\tx\t٣\tA").encode(), r"found '٣' in n_frames"),
         (table("\tx\t1\tA").encode(), r"m\.tsv:2: found an empty cell in id"),
@@ -232,6 +234,11 @@ def test_hubert_audio_root_replaces_the_root_folder(tmp_path: Path) -> None:
     path = hubert(tmp_path, labels=None)
     assert read_manifest(path, audio_root="/moved").row(1).audio == "/moved/two"
     assert read_manifest(path).row(1).src_text is None
+
+
+def test_a_hubert_manifest_is_not_its_own_label_file(tmp_path: Path) -> None:
+    manifest = read_manifest(save(tmp_path, "/r\na.wav\t5\n", "m.txt"))
+    assert manifest.columns == ("id", "audio", "n_frames")
 
 
 def test_hubert_zip_members_keep_distinct_ids(tmp_path: Path) -> None:

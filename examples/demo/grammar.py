@@ -1,4 +1,4 @@
-"""Sentence patterns of the demo's phrase corpus: each builds one English sentence with its French and German translation.
+"""Sentence patterns of the demo's phrase corpus: each builds an English sentence and its two translations.
 
 The patterns keep to grammar whose every combination is right by construction: agreement, elision and contraction in
 French, case, adjective endings and the place of the verb in German. A pattern makes its choices through `pick`, so
@@ -18,11 +18,15 @@ Pick = Callable[[Sequence[Any]], Any]
 _FR_VOWELS = "aeiouyhàâéèêëîïôœ"  # every h of the lexicon's nouns and verbs is mute
 _EN_VOWELS = "aeiou"
 
-_DE_DEFINITE = {"nom": dict(m="der", f="die", n="das"), "acc": dict(m="den", f="die", n="das")}
-_DE_DEFINITE["dat"] = dict(m="dem", f="der", n="dem")
-_DE_A = {"nom": dict(m="ein", f="eine", n="ein"), "acc": dict(m="einen", f="eine", n="ein")}
-_DE_WEAK = {"nom": dict(m="e", f="e", n="e"), "acc": dict(m="en", f="e", n="e"), "dat": dict(m="en", f="en", n="en")}
-_DE_MIXED = {"nom": dict(m="er", f="e", n="es"), "acc": dict(m="en", f="e", n="es")}
+_DE_DEFINITE = {"nom": {"m": "der", "f": "die", "n": "das"}, "acc": {"m": "den", "f": "die", "n": "das"}}
+_DE_DEFINITE["dat"] = {"m": "dem", "f": "der", "n": "dem"}
+_DE_A = {"nom": {"m": "ein", "f": "eine", "n": "ein"}, "acc": {"m": "einen", "f": "eine", "n": "ein"}}
+_DE_WEAK = {
+    "nom": {"m": "e", "f": "e", "n": "e"},
+    "acc": {"m": "en", "f": "e", "n": "e"},
+    "dat": {"m": "en", "f": "en", "n": "en"},
+}
+_DE_MIXED = {"nom": {"m": "er", "f": "e", "n": "es"}, "acc": {"m": "en", "f": "e", "n": "es"}}
 
 
 def capital(text: str) -> str:
@@ -287,7 +291,7 @@ def gift(pick: Pick) -> Phrase:
 
 
 def journey(pick: Pick) -> Phrase:
-    """Anna went to the station this morning. / This morning Anna went to the station. (Gender known: no I, no we.)"""
+    """Anna went to the station this morning. (French needs the gender, so neither I nor we.)"""
     person, goal, time = pick(lex.THIRD), pick(lex.GOALS), pick(lex.PAST_TIMES)
     be = _present(lex.BE, person)
     participle = "allé" + ("e" if person.fr_feminine else "") + ("s" if person.plural else "")

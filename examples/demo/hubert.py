@@ -73,7 +73,8 @@ def dump_mfcc(files: list[tuple[Path, int]], folder: Path, split: str) -> None:
 def kmeans_script(name: str) -> str:
     """Path of one of fairseq's simple_kmeans scripts."""
     spec = importlib.util.find_spec("fairseq")
-    assert spec and spec.submodule_search_locations
+    assert spec
+    assert spec.submodule_search_locations
     return str(Path(spec.submodule_search_locations[0]) / "examples" / "hubert" / "simple_kmeans" / name)
 
 

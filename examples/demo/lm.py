@@ -103,11 +103,10 @@ class Examples:
         self.templates = PromptTemplates.load()
         self.pad = int(tokenizer.pad_token_id)
         self.sources = tokenizer([row.en for row in rows], add_special_tokens=False)["input_ids"]
-        end = self.builder.end_of_turn
         self.answers = {
-            lang: [[*ids, end] for ids in tokenizer([getattr(row, lang) for row in rows], add_special_tokens=False)["input_ids"]]
+            lang: tokenizer([getattr(row, lang) for row in rows], add_special_tokens=False)["input_ids"]
             for lang in TASKS
-        }  # fmt: skip
+        }
         self.prompts: dict[str, Prompt] = {}
 
     def prompt(self, lang: str, rng: random.Random | None) -> Prompt:
@@ -123,7 +122,7 @@ class Examples:
         for _ in range(size):
             row, lang = self.rng.randrange(len(self.sources)), self.rng.choice(("en", "fr", "fr", "de", "de"))
             prompt, slots = self.prompt(lang, self.rng), spread(self.sources[row], self.rng)
-            answer = self.answers[lang][row]
+            answer = [*self.answers[lang][row], self.builder.end_of_turn]
             head = [*prompt.before, *slots, *prompt.after]
             is_source = [False] * len(prompt.before) + [True] * len(slots)
             sequences.append((head, is_source, answer))
@@ -141,7 +140,7 @@ class Examples:
 
 
 def embed(model: LlamaForCausalLM, tokens: Tensor, source: Tensor, noise: Tensor | None = None) -> Tensor:
-    """Embeddings (B, L, M): zero at empty places; `noise` (B, 1) is the strength at the source, 1 = as strong as words."""
+    """Embeddings (B, L, M), zero at empty places; `noise` (B, 1) is that of the source, relative to the words."""
     table = model.get_input_embeddings().weight
     values = nn.functional.embedding(tokens.clamp_min(0), table)
     values = values.masked_fill((tokens == EMPTY).unsqueeze(-1), 0.0)

@@ -20,12 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: one thread for ea
 
 import numpy as np
 import soundfile
-import torch
 from corpus import read_rows
 from lexicon import Phrase
+from scipy.signal import resample_poly
 from tqdm import tqdm
-
-from sparqle_fairseq.compat import ensure_torchaudio
 
 if TYPE_CHECKING:
     from hibari import Hibari
@@ -55,20 +53,16 @@ def _load_voice() -> None:
     global _voice
     from hibari import Hibari
 
-    torch.set_num_threads(1)
-    ensure_torchaudio()
     _voice = Hibari(threads=1)
 
 
 def _speak(job: tuple[str, str, Path, int]) -> int:
     """Write one utterance; returns its length in samples."""
-    import torchaudio.functional
-
     name, text, folder, seed = job
     assert _voice is not None
     rng = random.Random(f"{name} {seed}")
     wave = _voice(text, speed=rng.uniform(*SPEEDS), seed=rng.getrandbits(32))
-    wave = torchaudio.functional.resample(torch.from_numpy(wave), _voice.sample_rate, SAMPLE_RATE).numpy()
+    wave = resample_poly(wave, SAMPLE_RATE, _voice.sample_rate)
     loud = np.flatnonzero(np.abs(wave) > SILENCE)
     wave = wave[max(0, loud[0] - MARGIN) : loud[-1] + MARGIN] * rng.uniform(*LOUDNESS)
     soundfile.write(folder / f"{name}.wav", np.clip(wave, -1, 1), SAMPLE_RATE, subtype="PCM_16")

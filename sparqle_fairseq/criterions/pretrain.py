@@ -101,7 +101,7 @@ class PretrainCriterion(FairseqCriterion):
         log = {name: value.item() for name, value in sums.items()}
         log |= {
             "loss": float(loss.detach()) * float(utterances),
-            "temperature": float(_unwrapped(model).temperature()) * local,
+            "temperature": float(_unwrapped(model).temperature().detach()) * local,
             "sample_size": local,
             "nsentences": local,
             "ntokens": sample["ntokens"] if active else 0,

@@ -47,8 +47,8 @@ class InstructionSide:
         length = len(prompt.before) + len(prompt.after) + len(answer or [])
         if length > self.max_tokens:
             raise ManifestError(
-                f"{where}: prompt and answer have {length} tokens, but the LLM has room for {self.max_tokens} beside the "
-                "speech; shorten the text or take an LLM with a longer context"
+                f"{where}: prompt and answer have {length} tokens, but the LLM has room for {self.max_tokens} "
+                "beside the speech; shorten the text or take an LLM with a longer context"
             )
         return {
             "prompt": [*prompt.before, SPEECH_PLACE, *prompt.after],

@@ -81,11 +81,9 @@ ENCODER_FIELDS = ("speech_encoder", "encoder_layer", "encoder_dtype")
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 128, "layers": 2, "heads": 4, "ffn_size": 512, "cross_attention_freq": 1, "queries": 24},
-    "base": {"hidden_size": 768, "layers": 12, "heads": 12, "ffn_size": 3072, "cross_attention_freq": 2, "queries": 100},
-    "large": {
-        "hidden_size": 1024, "layers": 24, "heads": 16, "ffn_size": 4096, "cross_attention_freq": 2, "queries": 100,
-    },
-}  # fmt: skip
+    "base": {"hidden_size": 768, "layers": 12, "heads": 12, "ffn_size": 3072},
+    "large": {"hidden_size": 1024, "layers": 24, "heads": 16, "ffn_size": 4096},
+}
 
 
 def qformer_config(config: AdapterConfig, speech_width: int, vocab_size: int) -> QFormerConfig:

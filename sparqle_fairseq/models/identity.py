@@ -47,6 +47,7 @@ def check_identity(trained: Mapping[str, Mapping[str, Any]], given: Mapping[str,
         for key, value in of_training.items():
             if key not in _MAY_CHANGE and of_now.get(key) != value:
                 raise IdentityError(
-                    f"the checkpoint was trained with another {part}: its {key} was {value} ({of_training.get('path')}), "
-                    f"and is {of_now.get(key)} in {of_now.get('path')}; give the {part} it was trained with"
+                    f"the checkpoint was trained with another {part}: its {key} was {value} "
+                    f"({of_training.get('path')}), and is {of_now.get(key)} in {of_now.get('path')}; "
+                    f"give the {part} it was trained with"
                 )

@@ -109,8 +109,8 @@ def load_llm(path_or_id: str, dtype: torch.dtype = torch.float32) -> LanguageMod
     except Exception as error:  # transformers raises many kinds
         reason = " ".join(str(error).split())[:300]
         raise SparqleError(
-            f"{path_or_id}: no causal language model could be read ({reason}); give --llm a folder with config.json and "
-            "weights, or a hub id that is reachable"
+            f"{path_or_id}: no causal language model could be read ({reason}); give --llm a folder with "
+            "config.json and weights, or a hub id that is reachable"
         ) from error
     tokenizer = load_tokenizer(path_or_id)
     largest = max(tokenizer.get_vocab().values())

@@ -11,6 +11,7 @@ Every padding mask is a bool tensor, True at padding.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -137,7 +138,7 @@ class Layer(nn.Module):
         self.self_attention = Attention(config, config.hidden_size)
         self.cross_attention = Attention(config, config.speech_width) if reads_speech else None
         self.query_ffn = FeedForward(config)
-        self.text_ffn = FeedForward(config)
+        self.text_ffn: FeedForward | None = FeedForward(config)
 
     def forward(
         self,
@@ -162,6 +163,8 @@ class Layer(nn.Module):
                 query = self.cross_attention(query, memory.key_values[index], memory.keep)
             parts.append(self.query_ffn(query))
         if x.size(1) > queries:
+            if self.text_ffn is None:
+                raise ValueError("this Q-Former was built without its text branch")
             parts.append(self.text_ffn(x[:, queries:]))  # (B, L, H)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), (key, value)
 
@@ -217,7 +220,7 @@ class QFormer(nn.Module):
         self.text = TextBranch(config) if with_text else None
         self.reset_parameters()
         if not with_text:
-            for layer in self.layers:
+            for layer in self.each_layer():
                 layer.text_ffn = None
 
     def reset_parameters(self) -> None:
@@ -236,8 +239,14 @@ class QFormer(nn.Module):
 
     def copy_text_feed_forward(self) -> None:
         """Make every query feed-forward block equal to the text's."""
+        for layer in self.each_layer():
+            if layer.text_ffn is not None:
+                layer.query_ffn.load_state_dict(layer.text_ffn.state_dict())
+
+    def each_layer(self) -> Iterator[Layer]:
         for layer in self.layers:
-            layer.query_ffn.load_state_dict(layer.text_ffn.state_dict())
+            assert isinstance(layer, Layer)
+            yield layer
 
     def read_speech(self, values: Tensor, padding_mask: Tensor) -> SpeechMemory:
         """Keys and values of the speech `values` (B, T, W) with `padding_mask` (B, T)."""
@@ -249,7 +258,7 @@ class QFormer(nn.Module):
         keep = ~padding_mask | (padding_mask.all(dim=1, keepdim=True) & first)  # (B, T)
         key_values = {
             i: layer.cross_attention.key_value(speech)
-            for i, layer in enumerate(self.layers)
+            for i, layer in enumerate(self.each_layer())
             if layer.cross_attention is not None
         }
         return SpeechMemory(key_values, keep[:, None, None, :])

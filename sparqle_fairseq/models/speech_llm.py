@@ -53,16 +53,12 @@ class SpeechLLM(AdaptedModel):
     def build_model(cls, cfg: SpeechLLMConfig, task: Any) -> SpeechLLM:
         if not cfg.llm:
             raise SparqleError("no LLM was named; give a folder or hub id with --llm")
-        pretrained = None
-        if cfg.pretrained_adapter and not getattr(task, "building_from_checkpoint", False):
-            pretrained = _read_adapter(cfg.pretrained_adapter)
-            _take_options(cfg, pretrained["cfg"])
         encoder = open_speech_encoder(cfg)
         llm = load_llm(cfg.llm, DTYPES[str(cfg.llm_dtype)])
         # No text branch, so no vocabulary of its own: one word stands for it while the layers are built.
         adapter = Stage2Adapter(qformer_config(cfg, encoder.width, vocab_size=1), llm.width)
-        if pretrained:
-            _start_from(adapter, pretrained["model"], cfg.pretrained_adapter, encoder)
+        if cfg.pretrained_adapter and not task.building_from_checkpoint:
+            _start_from(adapter, cfg.pretrained_adapter, encoder)
         return cls(encoder, adapter, llm)
 
     def forward(
@@ -113,6 +109,14 @@ def splice(words: Tensor, prompt: Tensor, padding_mask: Tensor, speech: Tensor) 
     return torch.stack(rows), torch.stack(seen)
 
 
+def take_adapter_options(cfg: Any) -> None:
+    """Fill in, from `--pretrained-adapter`, the adapter's sizes, and the encoder unless one was named."""
+    trained = _read_adapter(cfg.pretrained_adapter)["cfg"]
+    # A named encoder may be the same one at another place; that it is the same is checked when it is loaded.
+    for name in SHAPE_FIELDS if cfg.speech_encoder else SHAPE_FIELDS + ENCODER_FIELDS:
+        cfg[name] = trained[name]
+
+
 def _read_adapter(path: str) -> dict[str, Any]:
     """`model` tensors and `cfg` options of a checkpoint of this plugin."""
     allow_fairseq_checkpoints()
@@ -130,22 +134,16 @@ def _read_adapter(path: str) -> dict[str, Any]:
     return {"model": tensors, "cfg": options if isinstance(options, Mapping) else vars(options)}
 
 
-def _take_options(cfg: SpeechLLMConfig, trained: Mapping[str, Any]) -> None:
-    """The adapter's sizes, and the encoder unless another one was named: a copy of it may lie elsewhere."""
-    names = SHAPE_FIELDS if cfg.speech_encoder else SHAPE_FIELDS + ENCODER_FIELDS
-    for name in names:
-        setattr(cfg, name, trained[name])
-
-
-def _start_from(
-    adapter: Stage2Adapter, tensors: Mapping[str, Tensor], path: str | None, encoder: SpeechEncoder
-) -> None:
+def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder) -> None:
+    """Load the checkpoint's adapter, strictly: only what stage 1 alone needs is left out, by name."""
+    tensors: dict[str, Tensor] = _read_adapter(path)["model"]
     trained = decode_identity(tensors[STATE_NAME])
     check_identity({"speech encoder": trained["speech encoder"]}, {"speech encoder": encoder.identity})
-    state = {name.removeprefix("adapter."): value for name, value in tensors.items() if name != STATE_NAME}
-    state = {
-        name: value for name, value in state.items() if not name.startswith(_STAGE1_ONLY) and ".text_ffn." not in name
-    }
+    state = {}
+    for name, value in tensors.items():
+        place = name.removeprefix("adapter.")
+        if place != STATE_NAME and not place.startswith(_STAGE1_ONLY) and ".text_ffn." not in place:
+            state[place] = value
     if "projector.weight" not in state:  # a stage-1 checkpoint: the projector is new
         state |= {f"projector.{name}": value for name, value in adapter.projector.state_dict().items()}
     check_names(state, adapter, f"--pretrained-adapter {path}")

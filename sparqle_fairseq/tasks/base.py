@@ -59,7 +59,6 @@ class SpeechTask(FairseqTask):
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         self.building_from_checkpoint = from_checkpoint
-        # fairseq_cli's names for its checkpoint-loading path differ between versions; both are tried by it.
         model = super().build_model(cfg, from_checkpoint)
         self.model = model
         self._validation_generator = None
@@ -86,7 +85,7 @@ class SpeechTask(FairseqTask):
     ) -> None:
         """Read the manifests of `split`; 'a,b' is both, one after the other.
 
-        fairseq gives `task_cfg`, the options of the checkpoint in use, where it generates: references are optional then.
+        fairseq gives `task_cfg`, the options of the checkpoint in use, where it generates: references are optional.
         """
         if self.model is None:
             raise SparqleError("the model must be built before the data is loaded")
@@ -191,10 +190,10 @@ class SpeechTask(FairseqTask):
         return loss, sample_size, log
 
     def _validation_options(self) -> Namespace:
-        return Namespace(
-            beam=self.cfg.eval_generate_beam, nbest=1, lenpen=1.0, unnormalized=False, min_len=1, max_len_a=0.0,
-            max_len_b=200, temperature=1.0, sampling=False, sampling_topk=-1, sampling_topp=-1.0, no_repeat_ngram_size=0,
-        )  # fmt: skip
+        options = dict.fromkeys(("unnormalized", "sampling"), False) | {"lenpen": 1.0, "temperature": 1.0}
+        options |= {"max_len_a": 0.0, "max_len_b": 200, "min_len": 1, "no_repeat_ngram_size": 0}
+        options |= {"sampling_topk": -1, "sampling_topp": -1.0}
+        return Namespace(beam=self.cfg.eval_generate_beam, nbest=1, **options)
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         super().reduce_metrics(logging_outputs, criterion)

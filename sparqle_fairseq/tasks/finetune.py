@@ -8,6 +8,7 @@ from fairseq.tasks import register_task
 
 from sparqle_fairseq.data.instructions import InstructionSide
 from sparqle_fairseq.data.prompts import PromptBuilder, PromptTemplates
+from sparqle_fairseq.models.speech_llm import take_adapter_options
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import FinetuneTaskConfig
 
@@ -15,6 +16,12 @@ from sparqle_fairseq.tasks.config import FinetuneTaskConfig
 @register_task("sparqle_finetune", dataclass=FinetuneTaskConfig)
 class FinetuneTask(SpeechTask):
     needed_column = "tgt_text"
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        if cfg.pretrained_adapter and not from_checkpoint:
+            # Here, and not in the model: fairseq gives the model a copy, and saves these options in the checkpoint.
+            take_adapter_options(cfg)
+        return super().build_model(cfg, from_checkpoint)
 
     def bind_dictionary(self, model: Any) -> None:
         llm = model.llm

@@ -1,0 +1,52 @@
+# make demo     train, translate and score from nothing, on two CPU cores
+# make test     ruff, mypy and the quick tests
+# make test-long  the tests that take minutes
+# Uses the active virtual environment, or makes .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+ENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
+PY := $(ENV)/bin/python
+STAMP := $(ENV)/.sparqle-installed
+export PATH := $(abspath $(ENV))/bin:$(PATH)
+# Keep Hugging Face libraries from looking for a network in tests and demo.
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: install test lint types unit test-long demo voice-prompts clean
+
+install: $(STAMP)
+
+$(PY):
+	$(PYTHON) -m venv $(ENV)
+
+# A torch that is there already (say, a CUDA build) is kept as it is.
+$(STAMP): setup.py constraints.txt | $(PY)
+	@mkdir -p build
+	@if $(PY) -c "import torch" 2>/dev/null; then grep -v "^torch" constraints.txt; else cat constraints.txt; fi > build/constraints.txt
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet --constraint build/constraints.txt --editable ".[demo,dev]"
+	@touch $(STAMP)
+
+test: lint types unit
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(STAMP)
+	$(PY) -m mypy
+
+unit: $(STAMP)
+	$(PY) -m pytest -m "not long" --durations=10
+
+test-long: $(STAMP)
+	$(PY) -m pytest -m long --durations=0
+
+demo: $(STAMP)
+	$(PY) -m examples.demo.run
+
+voice-prompts: $(STAMP)
+	$(PY) -m examples.voice_prompts.run
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,41 @@
+"""Installation of the package `sparqle-fairseq`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="sparqle-fairseq",
+    version="0.1.0",
+    description="SparQLe for fairseq: speech translation by a Q-Former between a frozen speech encoder and an LLM",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["sparqle_fairseq", "sparqle_fairseq.*"]),
+    package_data={"sparqle_fairseq": ["data/templates/*.yaml"]},
+    install_requires=[
+        # Any distribution that provides `fairseq` will do; this one installs on Python 3.11 and later.
+        "ve-fairseq>=0.12.3",
+        "torch>=2.6",
+        "torchaudio>=2.6",
+        "transformers>=5.0",
+        "sentencepiece>=0.2",
+        "soundfile>=0.12",
+        "sacrebleu>=2.4",
+        "editdistance>=0.8",
+        "hydra-core>=1.3",
+        "omegaconf>=2.3",
+        "numpy>=1.26",
+        "langcodes>=3.4",
+        "language_data>=1.2",
+        "PyYAML>=6.0",
+        "tensorboardX>=2.6",
+    ],
+    extras_require={
+        "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4", "tqdm>=4.60", "av>=12"],
+        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.12", "mypy>=1.15", "types-PyYAML"],
+    },
+)
