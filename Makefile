@@ -43,10 +43,10 @@ test-long: $(STAMP)
 	$(PY) -m pytest -m long --durations=0
 
 demo: $(STAMP)
-	$(PY) -m examples.demo.run
+	$(PY) examples/demo/run.py
 
 voice-prompts: $(STAMP)
-	$(PY) -m examples.voice_prompts.run
+	$(PY) examples/voice_prompts/run.py
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

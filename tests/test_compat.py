@@ -265,7 +265,7 @@ def test_generator_takes_a_decoder_without_attention(fixed):
     class Constant(FairseqDecoder):
         """Predicts the end of the sentence at every step."""
 
-        def forward(self, prev_output_tokens, encoder_out=None):  # noqa: ARG002
+        def forward(self, prev_output_tokens, encoder_out=None):
             logits = torch.zeros(*prev_output_tokens.shape, len(words))
             logits[..., words.eos()] = 5.0
             return logits, compat.decoder_extra() if fixed else {}

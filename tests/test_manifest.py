@@ -433,14 +433,14 @@ def peak_bytes(path: Path) -> int:
     """The most memory that Python and numpy held at one time while the manifest was read."""
     tracemalloc.start()
     try:
-        read_manifest(path)
+        assert len(read_manifest(path)) > 0
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
 def test_loading_keeps_no_object_per_row(tmp_path: Path) -> None:
-    """A list of dictionaries takes ten times the file and a reader with csv five times the time."""
+    """Against a list of dictionaries, which is what a reader with Python objects per row would build."""
     path = tmp_path / "m.tsv"
     size = save_many(path, 100_000)
     started = time.perf_counter()
@@ -452,9 +452,9 @@ def test_loading_keeps_no_object_per_row(tmp_path: Path) -> None:
     started = time.perf_counter()
     manifest = read_manifest(path, require=("src_text", "tgt_text"))
     ours = time.perf_counter() - started
-    assert ours < 5 * plain, f"{ours / plain:.1f} times as long as splitting the lines in Python"
+    assert ours < 2 * plain, f"{ours / plain:.1f} times as long as splitting the lines in Python"
     assert len(pickle.dumps(manifest)) < 1.6 * size
-    assert peak_bytes(path) < 4 * size + 32e6
+    assert peak_bytes(path) < 3.5 * size
     assert manifest.row(99_999).id == "utt-00099999"
 
 

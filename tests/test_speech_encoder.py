@@ -132,6 +132,12 @@ def test_variants_of_hubert_keep_both_promises(tmp_path, options):
         close(values[row][~mask[row]], theirs(model, "hubert", wave))
 
 
+def test_data2vec_projects_even_where_the_widths_agree(tmp_path):
+    model = factories.save_tiny_data2vec(tmp_path / "narrow.pt", width=16)
+    encoder = load_speech_encoder(tmp_path / "narrow.pt")
+    close(encoder(speech(5000)[None]).values[0], theirs(model, "data2vec_audio", speech(5000)))
+
+
 def test_fairseq_itself_lets_padding_change_features(checkpoints):
     """The reason for doing it ourselves; when this fails, fairseq's model could be used as it is."""
     model = checkpoints["hubert", "default"][1]
@@ -205,6 +211,8 @@ def test_train_leaves_eval_mode_and_dropout_off(checkpoints):
     assert not encoder.frozen.training
     for _ in range(3):
         assert torch.equal(encoder(speech(4000)[None]).values, before)
+    encoder.frozen.module.train()  # even someone who reaches into the box finds no dropout there
+    assert torch.equal(encoder(speech(4000)[None]).values, before)
 
 
 def test_training_step_changes_no_encoder_tensor_and_builds_no_graph(checkpoints):

@@ -20,6 +20,8 @@ from math import ceil
 import numpy as np
 import soundfile as sf
 
+from sparqle_fairseq.errors import SparqleError
+
 SAMPLE_RATE = 16_000  # Hz
 
 _RANGE = re.compile(r"(.+):(\d{1,18}):(\d{1,18})", re.DOTALL)
@@ -31,7 +33,7 @@ _OGG_PAGE = 65_307  # bytes, the longest page
 _RATES = range(1_000, 1_000_000)  # Hz; outside of it a header is damaged
 
 
-class AudioError(ValueError):
+class AudioError(SparqleError):
     """Speech that cannot be used; one sentence with the file, what was found and the remedy."""
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sparqle_fairseq.errors import SparqleError
+
 REQUIRED_COLUMNS = ("id", "audio", "n_frames")
 KNOWN_COLUMNS = (
     *REQUIRED_COLUMNS,
@@ -40,7 +42,7 @@ _WHY_REQUIRED = {
 }
 
 
-class ManifestError(ValueError):
+class ManifestError(SparqleError):
     """A manifest that cannot be used; one sentence with file, line, what was found and the remedy."""
 
 

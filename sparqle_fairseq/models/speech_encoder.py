@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from sparqle_fairseq.compat import allow_fairseq_checkpoints
+from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.frozen import Frozen
 
 KINDS = ("hubert", "wav2vec2", "data2vec_audio")
@@ -41,7 +42,7 @@ READABLE = f"fairseq checkpoints of kind {', '.join(KINDS)}, and {', '.join(WRAP
 Layer = Literal["last"] | int
 
 
-class EncoderError(ValueError):
+class EncoderError(SparqleError):
     """A speech encoder cannot be read or used; the message is one sentence that says what to do."""
 
 

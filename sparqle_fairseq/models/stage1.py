@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparqle_fairseq.gather import gather_rows, world_size
+from sparqle_fairseq.gather import gather_rows, sum_over_ranks, world_size
 from sparqle_fairseq.keyed_random import keyed_uniform
 from sparqle_fairseq.losses import (
     MATCHED,
@@ -91,6 +91,8 @@ class Stage1Adapter(nn.Module):
         `seed` fixes the negatives of matching. A batch that is not `active` (a stand-in on a process that ran out of
         data) gives itself to no other process.
         """
+        if not sum_over_ranks(torch.tensor(float(active), device=values.device)):
+            active = True  # nobody has data: the losses are weighted by 0 anyway, but need something to run on
         memory = self.qformer.read_speech(values, padding_mask)
         queries = self.qformer.query(memory)
         contrast = matching = generation = None

@@ -1,0 +1,56 @@
+"""Fixtures: one tiny world a test session, and models over it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import sparqle_fairseq  # noqa: F401
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """Paths: data (train, valid, test, test_fr), encoder, tokenizer, llm."""
+    import tiny
+    from factories import save_tiny_hubert
+
+    root = tmp_path_factory.mktemp("world")
+    data = root / "data"
+    data.mkdir()
+    tiny.write_split(data, "train", 32, seed=1)
+    tiny.write_split(data, "valid", 8, seed=2)
+    tiny.write_split(data, "test", 16, seed=3)
+    tiny.write_split(data, "train2", 16, seed=1, languages=("en", "fr"))
+    tiny.write_split(data, "valid2", 8, seed=2, languages=("en", "fr"))
+    tiny.write_split(data, "test_fr", 16, seed=3, languages=("fr",))
+    save_tiny_hubert(root / "hubert.pt")
+    return SimpleNamespace(
+        root=root,
+        data=data,
+        encoder=root / "hubert.pt",
+        tokenizer=tiny.save_text_tokenizer(root / "tokenizer"),
+        llm=tiny.save_llm(root / "llm"),
+    )
+
+
+@pytest.fixture(scope="session")
+def stage1(world):
+    """A stage-1 task and model, in eval mode, with random weights that are large enough to matter."""
+    from models import build_stage1
+
+    return build_stage1(world)
+
+
+@pytest.fixture(scope="session")
+def stage2(world):
+    from models import build_stage2
+
+    return build_stage2(world)
