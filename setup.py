@@ -33,9 +33,11 @@ setup(
         "language_data>=1.2",
         "PyYAML>=6.0",
         "tensorboardX>=2.6",
+        "tqdm>=4.60",
     ],
+    entry_points={"console_scripts": ["sparqle = sparqle_fairseq.cli.main:main"]},
     extras_require={
-        "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4", "tqdm>=4.60", "av>=12"],
+        "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4", "av>=12"],
         "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.12", "mypy>=1.15", "types-PyYAML"],
     },
 )

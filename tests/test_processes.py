@@ -17,8 +17,15 @@ CONFIG = QFormerConfig(
     vocab_size=20, speech_width=6, hidden_size=16, layers=2, heads=2, ffn_size=32, queries=3, dropout=0.0
 )
 ROWS = 7
-PLACES = ("qformer.query_tokens", "temperature", "speech_projection.weight", "text_projection.weight",
-          "matching_head.weight", "qformer.layers.0.cross_attention.key.weight", "qformer.text.words.weight")  # fmt: skip
+PLACES = (
+    "qformer.query_tokens",
+    "temperature",
+    "speech_projection.weight",
+    "text_projection.weight",
+    "matching_head.weight",
+    "qformer.layers.0.cross_attention.key.weight",
+    "qformer.text.words.weight",
+)
 
 
 class Model(torch.nn.Module):

@@ -96,7 +96,7 @@ def test_only_every_nth_layer_reads_speech(qformer):
 
 
 def test_a_text_longer_than_the_positions_is_refused(qformer):
-    with pytest.raises(ValueError, match="21 tokens does not fit .* 20 text positions"):
+    with pytest.raises(ValueError, match=r"21 tokens does not fit .* 20 text positions"):
         qformer.encode_text(torch.ones(1, 21, dtype=torch.long), torch.zeros(1, 21, dtype=torch.bool))
 
 

@@ -170,9 +170,14 @@ class SpeechDataset(FairseqDataset):
                 )
             check_length(len(features), row.n_frames, where, slack=FEATURE_SLACK)
             return torch.from_numpy(np.ascontiguousarray(features))  # (T, W)
-        waveform = read_audio(row.audio, sample_rate=self.sample_rate)
-        check_length(len(waveform), row.n_frames, where)
-        return torch.from_numpy(normalize_waveform(waveform) if self.normalize else waveform)  # (S,)
+        return load_waveform(row, where, self.sample_rate, self.normalize)
+
+
+def load_waveform(row: ManifestRow, where: str, sample_rate: int, normalize: bool) -> Tensor:
+    """The waveform (S,) of a row, as its encoder wants it. Raises `AudioError`."""
+    waveform = read_audio(row.audio, sample_rate=sample_rate)
+    check_length(len(waveform), row.n_frames, where)
+    return torch.from_numpy(normalize_waveform(waveform) if normalize else waveform)
 
 
 def pad_sources(sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -206,6 +206,7 @@ class SpeechEncoder(nn.Module):
         self,
         network: Wav2VecNetwork,
         *,
+        path: str,
         kind: str,
         width: int,
         sample_rate: int,
@@ -225,6 +226,7 @@ class SpeechEncoder(nn.Module):
         self.normalize = normalize
         self.min_samples = receptive_field(network.conv_spec)
         self.identity: dict[str, str | int] = {
+            "path": path,
             "kind": kind,
             "width": width,
             "layer": layer,
@@ -306,6 +308,7 @@ def load_speech_encoder(
         network.keep_layers(layer)
     return SpeechEncoder(
         network,
+        path=str(path),
         kind=kind,
         width=width,
         sample_rate=int(task.get("sample_rate") or 16000),

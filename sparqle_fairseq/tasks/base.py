@@ -19,6 +19,7 @@ from sparqle_fairseq.data.text import TextDictionary
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.generator import HypothesisGenerator, settings_of
 from sparqle_fairseq.generate.scores import TextScores
+from sparqle_fairseq.models.features import check_features
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class SpeechTask(FairseqTask):
             for name in split.split(",")
         ]
         encoder = self.model.speech_encoder
+        check_features(Path(folder), encoder.identity)
         self.datasets[split] = SpeechDataset(
             manifests,
             self.text_side(training, task_cfg),
