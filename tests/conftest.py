@@ -29,7 +29,7 @@ def world(tmp_path_factory):
     tiny.write_split(data, "valid", 8, seed=2)
     tiny.write_split(data, "test", 16, seed=3)
     tiny.write_split(data, "train2", 16, seed=1, languages=("en", "fr"))
-    tiny.write_split(data, "valid2", 8, seed=2, languages=("en", "fr"))
+    tiny.write_split(data, "dev2", 8, seed=2, languages=("en", "fr"))
     tiny.write_split(data, "test_fr", 16, seed=3, languages=("fr",))
     save_tiny_hubert(root / "hubert.pt")
     return SimpleNamespace(

@@ -30,7 +30,7 @@ def stage2_arguments(world: Any) -> list[str]:
     return [
         str(world.data), "--task", "sparqle_finetune", "--arch", "sparqle_llm", "--criterion", "sparqle_finetune",
         "--speech-encoder", str(world.encoder), "--llm", str(world.llm), "--llm-dtype", "fp32", *TINY, "--cpu",
-        "--train-subset", "train2", "--valid-subset", "valid2",
+        "--train-subset", "train2", "--valid-subset", "dev2",
     ]  # fmt: skip
 
 

@@ -57,8 +57,8 @@ def test_a_target_keeps_its_case(stage2):
 
 def test_the_prompt_is_the_same_in_training_and_generation(stage2):
     """Up to the wording: with training's draw switched off, every id of the prompt is equal."""
-    stage2.task.load_dataset("valid2")
-    evaluated = stage2.task.dataset("valid2")
+    stage2.task.load_dataset("dev2")
+    evaluated = stage2.task.dataset("dev2")
     training = copy.copy(evaluated)
     training.text = stage2.task.text_side(training=True, saved=None)
     wordings = stage2.task.text_side(training=True, saved=None).templates.wordings

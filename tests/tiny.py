@@ -57,11 +57,12 @@ def row(name: str, audio: Path, wave: np.ndarray, english: str, language: str = 
 def write_split(folder: Path, split: str, count: int, seed: int = 0, languages: tuple[str, ...] = ("en",)) -> None:
     """`<split>.tsv` and its recordings in `folder`."""
     rows = []
+    (folder / "audio").mkdir(exist_ok=True)
     for i, sentence in enumerate(sentences(count, seed)):
-        audio = folder / f"{split}{i}.wav"
+        audio = folder / "audio" / f"{split}_{i}.wav"
         wave = tones(sentence, seed=1000 * seed + i)
         soundfile.write(audio, wave, RATE)
-        rows += [row(f"{split}{i}", Path(audio.name), wave, sentence, language) for language in languages]
+        rows += [row(f"{split}_{i}", audio.relative_to(folder), wave, sentence, language) for language in languages]
     write_manifest(folder / f"{split}.tsv", rows, COLUMNS)
 
 

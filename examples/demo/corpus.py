@@ -65,18 +65,21 @@ def build_splits(seed: int = 1, n_train: int = 3000, n_valid: int = 100, n_test:
 
 
 def text_corpus(splits: Splits, size: int, seed: int = 1, progress: bool = False) -> list[Phrase]:
-    """`size` distinct sentences, the training sentences among them, none of them held out in any language."""
+    """The training sentences and more up to `size`, none of them held out in any language.
+
+    Sentences repeat: the patterns that have few sentences (the weather) keep their share, as in the splits.
+    """
     held_out = splits.held_out()
-    rows = {row.en: row for row in splits.train}
+    rows = list(splits.train)
     stream = sentences(random.Random(f"text {seed}"))
     with tqdm(total=size, initial=len(rows), desc="text corpus", disable=not progress) as bar:
         while len(rows) < size:
             row = next(stream)
-            if row.en not in rows and held_out.isdisjoint(row):
-                rows[row.en] = row
+            if held_out.isdisjoint(row):
+                rows.append(row)
                 bar.update()
-    check_disjoint(rows.values(), held_out)
-    return list(rows.values())
+    check_disjoint(rows, held_out)
+    return rows
 
 
 def check_disjoint(rows: Iterable[Phrase], held_out: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """Trains the demo's HuBERT on its own speech with fairseq's commands: MFCC k-means labels, then masked prediction.
 
-`python examples/demo/hubert.py --out build/demo` reads `manifests/{train,valid}_stage1.tsv` (audio only, never the
-texts) and writes `hubert/checkpoint_last.pt`. The configuration is `hubert.yaml`.
+`python examples/demo/hubert.py --out build/demo` reads `manifests/train_stage1.tsv` (audio only, never
+the texts) and writes `hubert/checkpoint_last.pt`. The configuration is `hubert.yaml`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def mfcc(wave: torch.Tensor) -> torch.Tensor:
     return torch.cat([base, deltas, torchaudio.functional.compute_deltas(deltas)]).transpose(0, 1).contiguous()
 
 
-def dump_mfcc(files: list[tuple[Path, int]], folder: Path, split: str) -> None:
+def dump_mfcc(files: list[tuple[Path, int]], folder: Path) -> None:
     """Write features as simple_kmeans reads them.
 
     fairseq's own dump_mfcc_feature.py cannot run here: it reads audio through torchaudio.sox_effects, which
@@ -63,11 +63,11 @@ def dump_mfcc(files: list[tuple[Path, int]], folder: Path, split: str) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     features = []
-    for path, _ in tqdm(files, desc=f"mfcc of {split}"):
+    for path, _ in tqdm(files, desc="mfcc"):
         wave, _ = soundfile.read(path, dtype="float32")
         features.append(mfcc(torch.from_numpy(wave)).numpy())
-    np.save(folder / f"{split}_0_1.npy", np.concatenate(features))
-    (folder / f"{split}_0_1.len").write_text("".join(f"{len(feature)}\n" for feature in features))
+    np.save(folder / "train_0_1.npy", np.concatenate(features))
+    (folder / "train_0_1.len").write_text("".join(f"{len(feature)}\n" for feature in features))
 
 
 def kmeans_script(name: str) -> str:
@@ -85,14 +85,13 @@ def run(*command: object) -> None:
     subprocess.run(words, check=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
 
 
-def make_labels(work: Path, splits: tuple[str, ...], clusters: int, seed: int) -> None:
+def make_labels(work: Path, clusters: int, seed: int) -> None:
     """k-means labels of every frame and their dictionary, from features in `work/features`."""
     features, labels, model = work / "features", work / "labels", work / "kmeans.joblib"
     run(sys.executable, kmeans_script("learn_kmeans.py"), features, "train", 1, model, clusters,
         "--seed", seed, "--percent", 0.1, "--n_init", 3, "--max_no_improvement", 30)  # fmt: skip
-    for split in splits:
-        run(sys.executable, kmeans_script("dump_km_label.py"), features, split, model, 1, 0, labels)
-        shutil.move(labels / f"{split}_0_1.km", labels / f"{split}.km")
+    run(sys.executable, kmeans_script("dump_km_label.py"), features, "train", model, 1, 0, labels)
+    shutil.move(labels / "train_0_1.km", labels / "train.km")
     (labels / "dict.km.txt").write_text("".join(f"{cluster} 1\n" for cluster in range(clusters)))
 
 
@@ -115,11 +114,10 @@ def main() -> None:
     torch.set_num_threads(1)
     ensure_torchaudio()
     work, save_dir = args.out / "hubert" / "data", args.out / "hubert"
-    for split in ("train", "valid"):
-        files = audio_files(args.out / "manifests" / f"{split}_stage1.tsv")
-        write_audio_list(work / f"{split}.tsv", files)
-        dump_mfcc(files, work / "features", split)
-    make_labels(work, ("train", "valid"), args.clusters, args.seed)
+    files = audio_files(args.out / "manifests" / "train_stage1.tsv")
+    write_audio_list(work / "train.tsv", files)
+    dump_mfcc(files, work / "features")
+    make_labels(work, args.clusters, args.seed)
     (save_dir / "checkpoint_last.pt").unlink(missing_ok=True)  # else fairseq would resume it
     train(work, save_dir, args.seed, args.overrides)
 

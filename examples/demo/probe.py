@@ -128,10 +128,9 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
     started = time.process_time()
     for _ in tqdm(range(steps), desc="probe"):
-        features, lengths, targets, target_lengths = collate(rng.sample(data["train"], 16))
-        loss = nn.functional.ctc_loss(
-            probe(features).transpose(0, 1), targets, lengths, target_lengths, zero_infinity=True
-        )
+        batch, lengths, joined, joined_lengths = collate(rng.sample(data["train"], 16))
+        scores = probe(batch).transpose(0, 1)
+        loss = nn.functional.ctc_loss(scores, joined, lengths, joined_lengths, zero_infinity=True)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(probe.parameters(), 1.0)

@@ -1,0 +1,82 @@
+"""The whole way through fairseq's commands: train, resume, translate, score. Small, and real."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from commands import finetune, generate, lines, pretrain
+
+from sparqle_fairseq.data.manifest import read_manifest
+
+
+@pytest.fixture(scope="module")
+def learned(world, tmp_path_factory):
+    """A stage-1 model that has learned the language of tones."""
+    folder = tmp_path_factory.mktemp("stage1")
+    done = pretrain(world, folder, "--query-start", "monotonic", "--eval-generate", "--dropout", 0, updates=160)
+    return folder / "checkpoint_last.pt", done
+
+
+@pytest.fixture(scope="module")
+def translated(world, learned, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stage2")
+    done = finetune(world, folder, "--pretrained-adapter", learned[0], "--eval-generate", updates=12)
+    return folder / "checkpoint_last.pt", done
+
+
+def test_stage1_logs_every_loss_and_rate(learned):
+    last = [line for line in learned[1].stdout.splitlines() + learned[1].stderr.splitlines() if "| valid |" in line][-1]
+    for name in (
+        "loss", "stc_loss", "stm_loss", "stg_loss", "stm_accuracy", "s2t_recall_at_1", "t2s_recall_at_1",
+        "stg_accuracy", "temperature", "wer",
+    ):  # fmt: skip
+        assert re.search(rf"\| {name} [\d.]+", last), f"{name} is missing in: {last}"
+
+
+def test_stage1_really_learns_to_transcribe(world, learned):
+    done = generate(world, learned[0], "sparqle_pretrain", "test", "--scoring", "wer")
+    rate = float(re.search(r"WER: ([\d.]+)", done.stdout)[1])
+    assert rate < 25, done.stdout[-1500:]
+    assert len(lines(done.stdout, "D")) == 16
+
+
+def test_stage2_logs_wer_and_bleu_of_generated_text(translated):
+    last = [line for line in (translated[1].stdout + translated[1].stderr).splitlines() if "| dev2 |" in line][-1]
+    assert re.search(r"\| wer [\d.]+", last)
+    assert re.search(r"\| bleu [\d.]+", last)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 16])
+def test_every_row_gives_one_result_and_references_are_the_manifests(world, translated, batch):
+    done = generate(
+        world, translated[0], "sparqle_finetune", "test_fr", "--scoring", "sacrebleu", "--batch-size", batch
+    )
+    manifest = read_manifest(world.data / "test_fr.tsv")
+    assert lines(done.stdout, "T") == {i: manifest.row(i).tgt_text for i in range(16)}
+    for kind in "HDP":
+        assert sorted(lines(done.stdout, kind)) == list(range(16))
+    assert "BLEU" in done.stdout
+    for row, line in lines(done.stdout, "H").items():
+        places = [float(value) for value in lines(done.stdout, "P")[row].split()]
+        assert float(line.split("\t")[0]) == pytest.approx(sum(places) / len(places), abs=1e-3)
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(world, tmp_path):
+    pretrain(world, tmp_path / "whole", "--num-workers", 0, updates=6)
+    pretrain(world, tmp_path / "parts", "--num-workers", 0, updates=3)
+    pretrain(world, tmp_path / "parts", "--num-workers", 0, updates=6)
+    whole, parts = (
+        torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True)["model"] for name in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        assert torch.equal(whole[name], parts[name]), name
+
+
+def test_half_precision_trains(world, tmp_path):
+    done = pretrain(world, tmp_path, "--fp16", "--fp16-no-flatten-grads", "--fp16-init-scale", 4, updates=3)
+    assert "num_updates 3" in done.stdout + done.stderr
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["model"]
+    assert all(value.isfinite().all() for value in state.values())
