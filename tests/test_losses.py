@@ -90,7 +90,7 @@ def test_sample_size_counts_what_the_loss_was_scaled_by(stage1):
     """loss / sample_size is the sum of the three means: fairseq's division leaves it so."""
     loss, size, log = stage1.criterion(stage1.model, batch(stage1, "train", range(6)))
     means = sum(log[f"{name}_sum"] / log[f"{name}_count"] for name in ("stc", "stm", "stg"))
-    assert float(loss) / size == pytest.approx(means, rel=1e-5)
+    assert float(loss) / size == pytest.approx(float(means), rel=1e-5)
     assert log["stc_count"] == 6
     assert log["stm_count"] <= 18
 
@@ -100,7 +100,7 @@ def test_a_weight_of_zero_turns_a_loss_off(world):
 
     built = build_stage1(world, "--stm-weight", "0", "--stg-weight", "0")
     loss, size, log = built.criterion(built.model, batch(built, "train", range(4)))
-    assert float(loss) / size == pytest.approx(log["stc_sum"] / 4, rel=1e-5)
+    assert float(loss) / size == pytest.approx(float(log["stc_sum"]) / 4, rel=1e-5)
     assert "stm_sum" not in log
     with pytest.raises(ValueError, match="one must be above 0"):
         build_stage1(world, "--stc-weight", "0", "--stm-weight", "0", "--stg-weight", "0")

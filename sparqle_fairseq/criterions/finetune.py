@@ -29,7 +29,7 @@ class FinetuneCriterion(FairseqCriterion):
 
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
-    ) -> tuple[Tensor, int, dict[str, float]]:
+    ) -> tuple[Tensor, int, dict[str, Any]]:
         """Summed loss, number of answer tokens (end of turn included), and what to log."""
         assert reduce, "sparqle_finetune has no per-utterance loss"
         net_input = sample["net_input"]
@@ -38,8 +38,8 @@ class FinetuneCriterion(FairseqCriterion):
         targets = sample["target"][real]
         loss = generation_loss(logits, targets, self.label_smoothing).sum()
         log = {
-            "loss": loss.item(),
-            "hits": (logits.argmax(dim=-1) == targets).sum().item(),
+            "loss": loss.detach(),
+            "hits": (logits.argmax(dim=-1) == targets).sum(),
             "ntokens": sample["ntokens"],
             "nsentences": sample["nsentences"],
             "sample_size": sample["ntokens"],

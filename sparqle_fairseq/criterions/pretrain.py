@@ -78,7 +78,7 @@ class PretrainCriterion(FairseqCriterion):
 
     def forward(
         self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
-    ) -> tuple[Tensor, int, dict[str, float]]:
+    ) -> tuple[Tensor, int, dict[str, Any]]:
         """Loss times the global number of utterances, the local number, and what to log.
 
         fairseq sums gradients over the processes and divides by the sum of the local numbers, which leaves each loss
@@ -98,10 +98,11 @@ class PretrainCriterion(FairseqCriterion):
             weight * sums[f"{name}_sum"] / count.clamp(min=1)
             for (name, weight), count in zip(self.weights.items(), global_counts, strict=True)
         )
-        log = {name: value.item() for name, value in sums.items()}
+        # Tensors, not numbers: a number would make the device wait at every step.
+        log: dict[str, Any] = {name: value.detach() * float(active) for name, value in sums.items()}
         log |= {
-            "loss": float(loss.detach()) * float(utterances),
-            "temperature": float(_unwrapped(model).temperature().detach()) * local,
+            "loss": (loss * utterances).detach(),
+            "temperature": _unwrapped(model).temperature().detach() * local,
             "sample_size": local,
             "nsentences": local,
             "ntokens": sample["ntokens"] if active else 0,
