@@ -56,12 +56,16 @@ def train_here(arguments: list[Any]) -> None:
         cli_main()
 
 
-def finetune(world: Any, save_dir: Path, *more: Any, updates: int = 4, check: bool = True) -> Any:
-    return command(
-        "fairseq-train", *train_arguments(world, save_dir, updates), "--task", "sparqle_finetune",
+def finetune_arguments(world: Any, save_dir: Path, *more: Any, updates: int = 4) -> list[Any]:
+    return [
+        *train_arguments(world, save_dir, updates), "--task", "sparqle_finetune",
         "--arch", "sparqle_llm", "--criterion", "sparqle_finetune", "--train-subset", "train2",
-        "--valid-subset", "dev2", "--llm", world.llm, "--llm-dtype", "fp32", *more, check=check,
-    )  # fmt: skip
+        "--valid-subset", "dev2", "--llm", world.llm, "--llm-dtype", "fp32", *more,
+    ]  # fmt: skip
+
+
+def finetune(world: Any, save_dir: Path, *more: Any, updates: int = 4, check: bool = True) -> Any:
+    return command("fairseq-train", *finetune_arguments(world, save_dir, *more, updates=updates), check=check)
 
 
 def generate(world: Any, checkpoint: Path, task: str, split: str, *more: Any, check: bool = True) -> Any:

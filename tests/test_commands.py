@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
+import tiny
 import torch
-from commands import finetune, generate, lines, pretrain
+from commands import finetune, finetune_arguments, generate, lines, pretrain, pretrain_arguments, train_here
 
 from sparqle_fairseq.data.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")
 def learned(world, tmp_path_factory):
-    """A stage-1 model that has learned the language of tones."""
-    folder = tmp_path_factory.mktemp("stage1")
-    done = pretrain(world, folder, "--query-start", "monotonic", "--eval-generate", "--dropout", 0, updates=160)
-    return folder / "checkpoint_last.pt", done
+    """A stage-1 model that has learned to read the shortest sentences of the language of tones."""
+    data, folder = tmp_path_factory.mktemp("tones"), tmp_path_factory.mktemp("stage1")
+    for seed, (split, count) in enumerate({"train": 96, "valid": 8, "test": 24}.items()):
+        tiny.write_split(data, split, count, seed=seed, longest=2)
+    tones = SimpleNamespace(**{**vars(world), "data": data})
+    options = ["--query-start", "monotonic", "--dropout", 0, "--batch-size", 16, "--validate-interval", 1000]
+    done = pretrain(tones, folder, *options, "--eval-generate", updates=300)
+    return folder / "checkpoint_last.pt", done, tones
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +41,11 @@ def test_stage1_logs_every_loss_and_rate(learned):
         assert re.search(rf"\| {name} [\d.]+", last), f"{name} is missing in: {last}"
 
 
-def test_stage1_really_learns_to_transcribe(world, learned):
-    done = generate(world, learned[0], "sparqle_pretrain", "test", "--scoring", "wer")
+def test_stage1_really_learns_to_transcribe(learned):
+    done = generate(learned[2], learned[0], "sparqle_pretrain", "test", "--scoring", "wer")
     rate = float(re.search(r"WER: ([\d.]+)", done.stdout)[1])
-    assert rate < 25, done.stdout[-1500:]
-    assert len(lines(done.stdout, "D")) == 16
+    assert rate < 40, done.stdout[-1500:]  # one word for all would be 80 % wrong
+    assert len(lines(done.stdout, "D")) == 24
 
 
 def test_stage2_logs_wer_and_bleu_of_generated_text(translated):
@@ -64,9 +70,8 @@ def test_every_row_gives_one_result_and_references_are_the_manifests(world, tran
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(world, tmp_path):
-    pretrain(world, tmp_path / "whole", "--num-workers", 0, updates=6)
-    pretrain(world, tmp_path / "parts", "--num-workers", 0, updates=3)
-    pretrain(world, tmp_path / "parts", "--num-workers", 0, updates=6)
+    for name, updates in (("whole", 6), ("parts", 3), ("parts", 6)):
+        train_here(pretrain_arguments(world, tmp_path / name, "--num-workers", 0, updates=updates))
     whole, parts = (
         torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True)["model"] for name in ("whole", "parts")
     )
@@ -75,8 +80,12 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(world, tmp_path):
         assert torch.equal(whole[name], parts[name]), name
 
 
-def test_half_precision_trains(world, tmp_path):
-    done = pretrain(world, tmp_path, "--fp16", "--fp16-no-flatten-grads", "--fp16-init-scale", 4, updates=3)
-    assert "num_updates 3" in done.stdout + done.stderr
-    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["model"]
-    assert all(value.isfinite().all() for value in state.values())
+@pytest.mark.parametrize("stage", [pretrain_arguments, finetune_arguments])
+def test_half_precision_trains(world, learned, tmp_path, stage):
+    more = ["--fp16", "--fp16-no-flatten-grads", "--fp16-init-scale", 4, "--num-workers", 0]
+    if stage is finetune_arguments:
+        more += ["--pretrained-adapter", learned[0], "--llm-dtype", "bf16"]
+    train_here(stage(world, tmp_path, *more, updates=3))
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    assert state["optimizer_history"][-1]["num_updates"] == 3
+    assert all(value.isfinite().all() for value in state["model"].values())

@@ -54,11 +54,13 @@ def row(name: str, audio: Path, wave: np.ndarray, english: str, language: str = 
     }
 
 
-def write_split(folder: Path, split: str, count: int, seed: int = 0, languages: tuple[str, ...] = ("en",)) -> None:
+def write_split(
+    folder: Path, split: str, count: int, seed: int = 0, languages: tuple[str, ...] = ("en",), longest: int = 3
+) -> None:
     """`<split>.tsv` and its recordings in `folder`."""
     rows = []
     (folder / "audio").mkdir(exist_ok=True)
-    for i, sentence in enumerate(sentences(count, seed)):
+    for i, sentence in enumerate(sentences(count, seed, longest)):
         audio = folder / "audio" / f"{split}_{i}.wav"
         wave = tones(sentence, seed=1000 * seed + i)
         soundfile.write(audio, wave, RATE)

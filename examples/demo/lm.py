@@ -209,11 +209,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder of the demo's files")
     parser.add_argument("--vocab", type=int, default=1600, help="tokens")
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=3300)
-    parser.add_argument("--batch", type=int, default=16, help="examples a step")
-    parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--noise", type=float, default=0.3, help="strongest noise at the source, relative to the words")
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--batch", type=int, default=32, help="examples a step")
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--noise", type=float, default=0.5, help="strongest noise at the source, relative to the words")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
@@ -231,12 +231,11 @@ def main() -> None:
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=args.width,
-            intermediate_size=2 * args.width,
+            intermediate_size=3 * args.width,
             num_hidden_layers=args.layers,
             num_attention_heads=4,
             max_position_embeddings=256,
             tie_word_embeddings=True,
-            initializer_range=args.width**-0.5,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder of everything the demo makes")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stage1-updates", type=int, default=400)
+    parser.add_argument("--stage1-updates", type=int, default=500)
     parser.add_argument("--stage2-updates", type=int, default=2400)
     parser.add_argument("--without-stage1", action="store_true", help="start stage 2 from a new adapter, to compare")
     args = parser.parse_args()
