@@ -32,7 +32,7 @@ QUIET = ["--user-dir", "sparqle_fairseq", "--cpu", "--log-format", "simple", "--
 def train_arguments(world: Any, save_dir: Path, updates: int, lr: float = 3e-3, batch: int = 8) -> list[Any]:
     return [
         world.data, *QUIET, "--save-dir", save_dir, "--optimizer", "adam", "--lr", lr, "--clip-norm", 1,
-        "--batch-size", batch, "--max-update", updates, "--no-epoch-checkpoints",
+        "--batch-size", batch, "--max-update", updates, "--no-epoch-checkpoints", "--num-workers", 0,
     ]  # fmt: skip
 
 

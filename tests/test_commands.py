@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
-from commands import finetune, finetune_arguments, generate, lines, pretrain, pretrain_arguments, train_here
+from commands import command, finetune, finetune_arguments, generate, lines, pretrain, pretrain_arguments, train_here
 
 from sparqle_fairseq.data.manifest import read_manifest
+from sparqle_fairseq.tasks.base import SpeechTask
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +93,39 @@ def test_half_precision_trains(world, learned, tmp_path, stage):
     state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
     assert state["optimizer_history"][-1]["num_updates"] == 3
     assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_loader_processes_do_not_pile_up_with_the_epochs(world, tmp_path, monkeypatch):
+    """fairseq's persistent ones would: one more set an epoch."""
+    alive = []
+    usual = SpeechTask.get_batch_iterator
+
+    def counting(task, **options):
+        alive.append(len(multiprocessing.active_children()))
+        return usual(task, **options)
+
+    monkeypatch.setattr(SpeechTask, "get_batch_iterator", counting)
+    train_here(pretrain_arguments(world, tmp_path, "--num-workers", 1, "--batch-size", 32, updates=5))
+    assert len(alive) >= 5
+    assert max(alive) <= 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", [pretrain_arguments, finetune_arguments])
+def test_two_processes_train_to_the_end_with_uneven_shards(world, tmp_path, stage):
+    """Three batches an epoch for two processes: in every second update one of them stands in with a dummy batch."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pretrain(world, tmp_path / "stage1", updates=1)
+    more = ["--pretrained-adapter", tmp_path / "stage1" / "checkpoint_last.pt"] if stage is finetune_arguments else []
+    shared = [
+        "--distributed-no-spawn", "--distributed-backend", "gloo", "--distributed-world-size", 2,
+        "--distributed-init-method", f"tcp://127.0.0.1:{port}", "--ddp-backend", "legacy_ddp", "--batch-size", 12,
+    ]  # fmt: skip
+    arguments = stage(world, tmp_path / "run", *more, *shared, updates=5)
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda rank: command("fairseq-train", *arguments, "--distributed-rank", rank), (0, 1)))
+    assert "num_updates 5" in done[0].stdout + done[0].stderr
+    state = torch.load(tmp_path / "run" / "checkpoint_last.pt", weights_only=True)["model"]
+    assert all(value.isfinite().all() for value in state.values())

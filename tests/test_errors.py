@@ -121,6 +121,13 @@ def test_skip_bad_audio_skips_and_says_so(broken, tmp_path):
     assert "num_updates 4" in done.stdout + done.stderr
 
 
+def test_a_layer_that_is_none_is_named(world, tmp_path):
+    with pytest.raises(SparqleError, match="--encoder-layer top is neither"):
+        train_here(pretrain_arguments(world, tmp_path / "run", "--encoder-layer", "top"))
+    with pytest.raises(SparqleError, match="give 'last' or a number from 1 to 2"):
+        train_here(pretrain_arguments(world, tmp_path / "run", "--encoder-layer", "3"))
+
+
 def test_a_limit_names_what_it_leaves_out(world, tmp_path):
     with pytest.raises(SparqleError, match=r"are longer than --max-source-positions 2000: .*valid\.tsv:\d+ "):
         train_here(pretrain_arguments(world, tmp_path / "run", "--max-source-positions", 2000))

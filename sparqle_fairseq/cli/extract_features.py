@@ -20,7 +20,7 @@ from sparqle_fairseq.data.dataset import load_waveform, pad_sources
 from sparqle_fairseq.data.manifest import KNOWN_COLUMNS, Manifest, ManifestRow, read_manifest, write_manifest
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.features import write_identity
-from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder
+from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder, parse_layer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    layer = args.encoder_layer if args.encoder_layer == "last" else int(args.encoder_layer)
     device = "cuda" if torch.cuda.is_available() and not args.cpu else "cpu"
-    encoder = load_speech_encoder(args.speech_encoder, layer=layer).to(device)
+    encoder = load_speech_encoder(args.speech_encoder, layer=parse_layer(args.encoder_layer)).to(device)
     manifests = [read_manifest(path, audio_root=args.audio_root) for path in args.manifest]
     args.out.mkdir(parents=True, exist_ok=True)
     write_identity(args.out, encoder.identity)

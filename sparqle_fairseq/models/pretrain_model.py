@@ -13,7 +13,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.interop.bert import load_bert
 from sparqle_fairseq.models.adapted import AdaptedModel
 from sparqle_fairseq.models.config import DTYPES, SIZES, AdapterConfig, PretrainModelConfig, qformer_config
-from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder
+from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder, parse_layer
 from sparqle_fairseq.models.stage1 import OBJECTIVES, Stage1Adapter, Stage1Output, Stage1Text
 from sparqle_fairseq.models.transcriber import Transcriber
 
@@ -22,12 +22,8 @@ def open_speech_encoder(config: AdapterConfig) -> SpeechEncoder:
     """The encoder that the options name."""
     if not config.speech_encoder:
         raise SparqleError("no speech encoder was named; give a checkpoint with --speech-encoder")
-    layer = config.encoder_layer
-    if layer != "last" and not str(layer).isdigit():
-        raise SparqleError(f"--encoder-layer {layer} is neither 'last' nor a number from 1")
-    return load_speech_encoder(
-        config.speech_encoder, layer="last" if layer == "last" else int(layer), dtype=DTYPES[str(config.encoder_dtype)]
-    )
+    layer = parse_layer(str(config.encoder_layer))
+    return load_speech_encoder(config.speech_encoder, layer=layer, dtype=DTYPES[str(config.encoder_dtype)])
 
 
 @register_model("sparqle_qformer", dataclass=PretrainModelConfig)

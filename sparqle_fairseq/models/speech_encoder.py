@@ -267,6 +267,15 @@ class SpeechEncoder(nn.Module):
 # -- reading checkpoints -------------------------------------------------------------------------------------
 
 
+def parse_layer(text: str) -> Layer:
+    """The layer that an option names: "last", or a number from 1. Raises `EncoderError`."""
+    if text == "last":
+        return "last"
+    if not text.isdigit():
+        raise EncoderError(f"--encoder-layer {text} is neither 'last' nor a number from 1")
+    return int(text)
+
+
 def load_speech_encoder(
     path: str | Path, *, layer: Layer = "last", dtype: torch.dtype = torch.float32
 ) -> SpeechEncoder:

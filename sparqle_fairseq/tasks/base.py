@@ -152,6 +152,17 @@ class SpeechTask(FairseqTask):
             logger.warning("left out: %s", found)
         return kept
 
+    def get_batch_iterator(self, dataset: SpeechDataset, *args: Any, **kwargs: Any) -> Any:
+        """fairseq's iterator; in training, with loader processes that end with their epoch.
+
+        Batches are composed anew in each epoch, so each epoch has an iterator of its own. fairseq's persistent loader
+        processes would outlive it, one more set with every epoch, and would draw prompts for the epoch they began in.
+        """
+        iterator = super().get_batch_iterator(dataset, *args, **kwargs)
+        if not dataset.can_reuse_epoch_itr_across_epochs:
+            iterator.persistent_workers = False
+        return iterator
+
     # ---- generation
 
     def build_generator(
@@ -163,7 +174,7 @@ class SpeechTask(FairseqTask):
     ) -> HypothesisGenerator:
         encoder = models[0].speech_encoder
         return HypothesisGenerator(
-            settings_of(args, seed=int(self.cfg.seed or 1)),
+            settings_of(args, seed=int(self.cfg.seed)),
             pad=self.dictionary.pad(),
             end=self.dictionary.eos(),
             max_len_a=args.max_len_a,

@@ -36,5 +36,5 @@ class FinetuneTask(SpeechTask):
             templates,
             pad=llm.pad,
             max_tokens=llm.context - self.model.adapter.qformer.config.queries,
-            sample_seed=int(self.cfg.seed or 1) if training else None,
+            sample_seed=int(self.cfg.seed) if training else None,
         )
