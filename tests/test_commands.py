@@ -22,10 +22,10 @@ def learned(world, tmp_path_factory):
     """A stage-1 model that has learned to read the shortest sentences of the language of tones."""
     data, folder = tmp_path_factory.mktemp("tones"), tmp_path_factory.mktemp("stage1")
     for seed, (split, count) in enumerate({"train": 96, "valid": 8, "test": 24}.items()):
-        tiny.write_split(data, split, count, seed=seed, longest=2)
+        tiny.write_split(data, split, count, seed=seed, longest=2, words=5)
     tones = SimpleNamespace(**{**vars(world), "data": data})
     options = ["--query-start", "monotonic", "--dropout", 0, "--batch-size", 16, "--validate-interval", 1000]
-    done = pretrain(tones, folder, *options, "--eval-generate", updates=300)
+    done = pretrain(tones, folder, *options, "--eval-generate", updates=240)
     return folder / "checkpoint_last.pt", done, tones
 
 
@@ -48,7 +48,7 @@ def test_stage1_logs_every_loss_and_rate(learned):
 def test_stage1_really_learns_to_transcribe(learned):
     done = generate(learned[2], learned[0], "sparqle_pretrain", "test", "--scoring", "wer")
     rate = float(re.search(r"WER: ([\d.]+)", done.stdout)[1])
-    assert rate < 40, done.stdout[-1500:]  # one word for all would be 80 % wrong
+    assert rate < 40, done.stdout[-1500:]  # chance is 80 % and more
     assert len(lines(done.stdout, "D")) == 24
 
 

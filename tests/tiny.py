@@ -27,9 +27,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def sentences(count: int, seed: int = 0, longest: int = 3) -> list[str]:
+def sentences(count: int, seed: int = 0, longest: int = 3, words: int = len(ENGLISH)) -> list[str]:
     draw = random.Random(seed)
-    return [" ".join(draw.choices(ENGLISH, k=draw.randint(1, longest))) for _ in range(count)]
+    return [" ".join(draw.choices(ENGLISH[:words], k=draw.randint(1, longest))) for _ in range(count)]
 
 
 def tones(sentence: str, seed: int = 0) -> np.ndarray:
@@ -55,12 +55,12 @@ def row(name: str, audio: Path, wave: np.ndarray, english: str, language: str = 
 
 
 def write_split(
-    folder: Path, split: str, count: int, seed: int = 0, languages: tuple[str, ...] = ("en",), longest: int = 3
+    folder: Path, split: str, count: int, seed: int = 0, languages: tuple[str, ...] = ("en",), **shape: int
 ) -> None:
     """`<split>.tsv` and its recordings in `folder`."""
     rows = []
     (folder / "audio").mkdir(exist_ok=True)
-    for i, sentence in enumerate(sentences(count, seed, longest)):
+    for i, sentence in enumerate(sentences(count, seed, **shape)):
         audio = folder / "audio" / f"{split}_{i}.wav"
         wave = tones(sentence, seed=1000 * seed + i)
         soundfile.write(audio, wave, RATE)

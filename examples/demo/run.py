@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--stage1-updates", type=int, default=500)
     parser.add_argument("--stage2-updates", type=int, default=2400)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of a training run")
     parser.add_argument("--without-stage1", action="store_true", help="start stage 2 from a new adapter, to compare")
     args = parser.parse_args()
     try:
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
         stage1_updates=args.stage1_updates,
         stage2_updates=args.stage2_updates,
         seed=seed,
+        threads=args.threads,
         stage1_options=("--query-start", "monotonic"),
         stage2_options=("--eval-generate",),
     )
