@@ -48,13 +48,17 @@ class Recipe:
         return Command("stage 1", words, self.log("stage1"), self.threads)
 
     def stage2(self, pretrained: bool = True) -> Command:
+        """Stage 2 from the stage-1 checkpoint, or from a new adapter of the same size."""
+        arch = "sparqle_llm" if pretrained else "sparqle_llm_tiny"
         words = [
             *self._train("stage2", self.stage2_updates),
-            "--task", "sparqle_finetune", "--arch", "sparqle_llm", "--criterion", "sparqle_finetune",
+            "--task", "sparqle_finetune", "--arch", arch, "--criterion", "sparqle_finetune",
             "--llm", self.llm, "--llm-dtype", "fp32", *self.stage2_options,
         ]  # fmt: skip
         if pretrained:
             words += ["--pretrained-adapter", self.out / "stage1" / "checkpoint_last.pt"]
+        else:
+            words += ["--speech-encoder", self.encoder, *self.stage1_options]
         return Command("stage 2", words, self.log("stage2"), self.threads)
 
     def generate(self, split: str, stage: int = 2, scoring: str = "sacrebleu") -> Command:

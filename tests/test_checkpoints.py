@@ -104,6 +104,18 @@ def test_an_identity_survives_half_precision_and_averaging():
         decode_identity(torch.full((5,), 200.0))
 
 
+@pytest.mark.parametrize(("size", "queries"), [("tiny", 24), ("base", 100), ("large", 100)])
+def test_an_architecture_fills_in_what_the_command_line_leaves_open(world, size, queries):
+    from models import parse, stage1_arguments, stage2_arguments
+
+    for arguments, model in ((stage1_arguments(world), "qformer"), (stage2_arguments(world), "llm")):
+        arguments[arguments.index("--arch") + 1] = f"sparqle_{model}_{size}"
+        place = arguments.index("--queries")
+        options = parse(arguments[:place] + arguments[place + 2 :]).model
+        assert options.queries == queries
+        assert options.hidden_size == 32, "the command line comes first"
+
+
 class TestPretrainedAdapter:
     def test_every_value_arrives(self, world, stage1, tmp_path):
         built = build_unstirred_stage2(world, save(stage1, tmp_path / "stage1.pt"))

@@ -2,6 +2,7 @@
 
 # fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -84,6 +85,16 @@ SIZES: dict[str, dict[str, Any]] = {
     "base": {"hidden_size": 768, "layers": 12, "heads": 12, "ffn_size": 3072},
     "large": {"hidden_size": 1024, "layers": 24, "heads": 16, "ffn_size": 4096},
 }
+
+
+def architecture(size: dict[str, Any]) -> Callable[[Any], None]:
+    """fairseq's architecture function of a size: it fills in what the command line leaves open."""
+
+    def fill(args: Any) -> None:
+        for name, value in size.items():
+            setattr(args, name, getattr(args, name, value))
+
+    return fill
 
 
 def qformer_config(config: AdapterConfig, speech_width: int, vocab_size: int) -> QFormerConfig:

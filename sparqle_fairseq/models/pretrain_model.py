@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fairseq.models import register_model, register_model_architecture
@@ -12,7 +11,14 @@ from sparqle_fairseq.data.text import TranscriptTokenizer, vocabulary_hash
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.interop.bert import load_bert
 from sparqle_fairseq.models.adapted import AdaptedModel
-from sparqle_fairseq.models.config import DTYPES, SIZES, AdapterConfig, PretrainModelConfig, qformer_config
+from sparqle_fairseq.models.config import (
+    DTYPES,
+    SIZES,
+    AdapterConfig,
+    PretrainModelConfig,
+    architecture,
+    qformer_config,
+)
 from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder, parse_layer
 from sparqle_fairseq.models.stage1 import OBJECTIVES, Stage1Adapter, Stage1Output, Stage1Text
 from sparqle_fairseq.models.transcriber import Transcriber
@@ -85,13 +91,5 @@ class PretrainModel(AdaptedModel):
         return self.adapter.clamped_temperature()
 
 
-def _architecture(size: dict[str, Any]) -> Callable[[Any], None]:
-    def fill(args: Any) -> None:
-        for name, value in size.items():
-            setattr(args, name, getattr(args, name, value))
-
-    return fill
-
-
 for _name, _size in SIZES.items():
-    register_model_architecture("sparqle_qformer", f"sparqle_qformer_{_name}")(_architecture(_size))
+    register_model_architecture("sparqle_qformer", f"sparqle_qformer_{_name}")(architecture(_size))

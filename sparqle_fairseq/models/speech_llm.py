@@ -9,14 +9,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from fairseq.models import register_model
+from fairseq.models import register_model, register_model_architecture
 from torch import Tensor, nn
 
 from sparqle_fairseq.compat import allow_fairseq_checkpoints
 from sparqle_fairseq.data.instructions import SPEECH_PLACE
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, check_names
-from sparqle_fairseq.models.config import DTYPES, ENCODER_FIELDS, SHAPE_FIELDS, SpeechLLMConfig, qformer_config
+from sparqle_fairseq.models.config import (
+    DTYPES,
+    ENCODER_FIELDS,
+    SHAPE_FIELDS,
+    SIZES,
+    SpeechLLMConfig,
+    architecture,
+    qformer_config,
+)
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity
 from sparqle_fairseq.models.llm import LanguageModel, load_llm
 from sparqle_fairseq.models.pretrain_model import open_speech_encoder
@@ -148,3 +156,8 @@ def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder) -> No
         state |= {f"projector.{name}": value for name, value in adapter.projector.state_dict().items()}
     check_names(state, adapter, f"--pretrained-adapter {path}")
     adapter.load_state_dict(state)
+
+
+# Without --pretrained-adapter the sizes must come from somewhere.
+for _name, _size in SIZES.items():
+    register_model_architecture("sparqle_llm", f"sparqle_llm_{_name}")(architecture(_size))
