@@ -17,7 +17,7 @@ def fairseq_commands(path: Path) -> list[list[str]]:
     """The fairseq-train and fairseq-generate commands of a document, as words."""
     blocks = re.sub(r" *\\\n\s*", " ", path.read_text(encoding="utf-8"))
     lines = [line.strip() for line in blocks.splitlines() if line.startswith("    fairseq-")]
-    return [shlex.split(line) for line in lines]
+    return [shlex.split(line.split(" > ")[0]) for line in lines]
 
 
 COMMANDS = [(path.relative_to(ROOT).as_posix(), words) for path in DOCUMENTS for words in fairseq_commands(path)]

@@ -291,6 +291,11 @@ def test_box_moves_to_a_device_and_lets_gradients_through():
 # -- identity
 
 
+def content(encoder: SpeechEncoder) -> dict[str, object]:
+    """An encoder's identity without the place that it was read from."""
+    return {name: value for name, value in encoder.identity.items() if name != "path"}
+
+
 def test_identity_names_the_encoder_and_nothing_else(tmp_path, checkpoints):
     path = checkpoints["hubert", "default"][0]
     identity = load_speech_encoder(path).identity
@@ -302,6 +307,7 @@ def test_identity_names_the_encoder_and_nothing_else(tmp_path, checkpoints):
         "dtype": "float32",
     }
     assert load_speech_encoder(path, layer=1, dtype=torch.bfloat16).identity == {
+        "path": str(path),
         **identity,
         "layer": 1,
         "dtype": "bfloat16",
@@ -312,7 +318,7 @@ def test_identity_names_the_encoder_and_nothing_else(tmp_path, checkpoints):
     state = read(path)
     state["model"]["final_proj.weight"] += 1  # no part of the encoder
     torch.save(state, tmp_path / "head.pt")
-    assert load_speech_encoder(tmp_path / "head.pt").identity == identity
+    assert content(load_speech_encoder(tmp_path / "head.pt")) == content(load_speech_encoder(path))
 
 
 def test_reading_does_not_disturb_the_random_numbers(checkpoints):
@@ -336,14 +342,14 @@ def test_fine_tuned_checkpoint_gives_the_encoder_inside_it(tmp_path, checkpoints
     path = checkpoints[kind, "default"][0]
     factories.save_tiny_ctc(tmp_path / "ctc.pt", path, old_layout=old_layout)
     fine_tuned, pretrained = load_speech_encoder(tmp_path / "ctc.pt"), load_speech_encoder(path)
-    assert fine_tuned.identity == pretrained.identity
+    assert content(fine_tuned) == content(pretrained)
     assert torch.equal(fine_tuned(speech(2000)[None]).values, pretrained(speech(2000)[None]).values)
 
 
 def test_old_file_formats_and_half_precision_are_read(tmp_path, checkpoints, encoder):
     state = read(checkpoints["hubert", "default"][0])
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert load_speech_encoder(tmp_path / "old.pt").identity == encoder.identity
+    assert content(load_speech_encoder(tmp_path / "old.pt")) == content(encoder)
     state["model"] = {name: tensor.half() for name, tensor in state["model"].items()}
     torch.save(state, tmp_path / "half.pt")
     halved = load_speech_encoder(tmp_path / "half.pt")
