@@ -23,8 +23,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/voice_prompts"), help="folder of everything it makes")
     parser.add_argument("--demo", type=Path, default=Path("build/demo"), help="folder of `make demo`: HuBERT and LLM")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stage1-updates", type=int, default=600)
-    parser.add_argument("--stage2-updates", type=int, default=1200)
+    parser.add_argument("--stage1-updates", type=int, default=400)
+    parser.add_argument("--stage2-updates", type=int, default=800)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of a training run")
     args = parser.parse_args()
     encoder, llm = args.demo / "hubert" / "checkpoint_last.pt", args.demo / "llm"
     for path in (encoder, llm):
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace, encoder: Path, llm: Path) -> None:
         stage1_updates=args.stage1_updates,
         stage2_updates=args.stage2_updates,
         seed=args.seed,
+        threads=args.threads,
         stage1_options=("--query-start", "monotonic", "--queries", 48),
         stage2_options=("--eval-generate",),
     )
