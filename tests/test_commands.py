@@ -110,8 +110,7 @@ def test_loader_processes_do_not_pile_up_with_the_epochs(world, tmp_path, monkey
     assert max(alive) <= 2
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("stage", [pretrain_arguments, finetune_arguments])
+@pytest.mark.parametrize("stage", [pretrain_arguments, pytest.param(finetune_arguments, marks=pytest.mark.long)])
 def test_two_processes_train_to_the_end_with_uneven_shards(world, tmp_path, stage):
     """Three batches an epoch for two processes: in every second update one of them stands in with a dummy batch."""
     with socket.socket() as probe:

@@ -10,7 +10,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparqle_fairseq.gather import sum_over_ranks
 from sparqle_fairseq.losses import (
@@ -77,7 +77,7 @@ class PretrainCriterion(FairseqCriterion):
         self.label_smoothing = stg_label_smoothing
 
     def forward(
-        self, model: nn.Module, sample: dict[str, Any], reduce: bool = True
+        self, model: Any, sample: dict[str, Any], reduce: bool = True
     ) -> tuple[Tensor, int, dict[str, Any]]:
         """Loss times the global number of utterances, the local number, and what to log.
 
@@ -102,7 +102,7 @@ class PretrainCriterion(FairseqCriterion):
         log: dict[str, Any] = {name: value.detach() * float(active) for name, value in sums.items()}
         log |= {
             "loss": (loss * utterances).detach(),
-            "temperature": _unwrapped(model).temperature().detach() * local,
+            "temperature": model.temperature().detach() * local,
             "sample_size": local,
             "nsentences": local,
             "ntokens": sample["ntokens"] if active else 0,
@@ -139,7 +139,3 @@ class PretrainCriterion(FairseqCriterion):
 
 def _count(losses: Tensor) -> Tensor:
     return torch.tensor(float(losses.numel()), device=losses.device)
-
-
-def _unwrapped(model: nn.Module) -> Any:
-    return getattr(model, "module", model)
