@@ -34,6 +34,8 @@ setup(
         "PyYAML>=6.0",
         "tensorboardX>=2.6",
         "tqdm>=4.60",
+        "click>=8.1",
+        "rich>=13",
     ],
     entry_points={"console_scripts": ["sparqle = sparqle_fairseq.cli.main:main"]},
     extras_require={

@@ -1,18 +1,29 @@
 """SparQLe for fairseq: speech translation by a Q-Former between a frozen speech encoder and a frozen LLM.
 
-`--user-dir sparqle_fairseq` imports this module: it registers the tasks, models and criterions, and nothing else.
+A fairseq command imports this module for `--user-dir sparqle_fairseq`, and it registers the tasks, models and
+criterions. Imported before fairseq (by the `sparqle` command, or by a script that wants one module of it) it loads
+nothing heavy; such a script calls `register()` where it wants fairseq to know the plugin.
 """
 
-from sparqle_fairseq import compat, errors
-
-compat.apply()
-errors.install_hook()
-
-from sparqle_fairseq.criterions import finetune as _finetune_criterion  # noqa: E402, F401
-from sparqle_fairseq.criterions import pretrain as _pretrain_criterion  # noqa: E402, F401
-from sparqle_fairseq.models import pretrain_model as _pretrain_model  # noqa: E402, F401
-from sparqle_fairseq.models import speech_llm as _speech_llm  # noqa: E402, F401
-from sparqle_fairseq.tasks import finetune as _finetune_task  # noqa: E402, F401
-from sparqle_fairseq.tasks import pretrain as _pretrain_task  # noqa: E402, F401
+import sys
 
 __version__ = "0.1.0"
+
+
+def register() -> None:
+    """Apply the workarounds of `compat`, show errors as sentences, register with fairseq. Twice is harmless."""
+    from sparqle_fairseq import compat, errors
+
+    compat.apply()
+    errors.install_hook()
+
+    from sparqle_fairseq.criterions import finetune as _finetune_criterion  # noqa: F401
+    from sparqle_fairseq.criterions import pretrain as _pretrain_criterion  # noqa: F401
+    from sparqle_fairseq.models import pretrain_model as _pretrain_model  # noqa: F401
+    from sparqle_fairseq.models import speech_llm as _speech_llm  # noqa: F401
+    from sparqle_fairseq.tasks import finetune as _finetune_task  # noqa: F401
+    from sparqle_fairseq.tasks import pretrain as _pretrain_task  # noqa: F401
+
+
+if "fairseq" in sys.modules:
+    register()

@@ -11,7 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import sparqle_fairseq  # noqa: F401
+import sparqle_fairseq
+
+sparqle_fairseq.register()
 
 torch.set_num_threads(1)
 

@@ -1,25 +1,67 @@
-"""`sparqle`, the command beside fairseq's own: `sparqle extract-features …`."""
+"""`sparqle`, the command beside fairseq's own.
+
+A sub-command is a file in this folder with a `click` command named `command`. What is imported at the top of such a
+file is imported for every `sparqle --help`: so only `click`, the standard library and `errors` are; the rest comes
+inside the function that runs.
+"""
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import os
 import sys
 
-# Sub-command -> module with `add_arguments` and `run`, imported when it is asked for.
-COMMANDS = {"extract-features": "extract_features"}
+import click
+
+from sparqle_fairseq import __version__
+from sparqle_fairseq.errors import SHOW_TRACEBACK, sentence_of
+
+# Sub-command -> file in this folder, in the order in which a user meets them.
+COMMANDS = {
+    "extract-features": "extract_features",
+    "completion": "completion",
+}
+FAILED, INTERRUPTED = 1, 130
+
+
+class Commands(click.Group):
+    """Sub-commands by name, in the order of `COMMANDS`; a file is imported when its command is looked at."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"sparqle_fairseq.cli.{COMMANDS[name]}").command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sparqle")
+def app() -> None:
+    """Tools beside fairseq-train and fairseq-generate. `sparqle COMMAND --help` tells more of each."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="sparqle", description="Tools beside fairseq-train and fairseq-generate.")
-    parser.add_argument("command", choices=sorted(COMMANDS), help="what to do; `sparqle COMMAND --help` tells more")
-    command = parser.parse_args(arguments[:1]).command
-    module = importlib.import_module(f"sparqle_fairseq.cli.{COMMANDS[command]}")
-    own = argparse.ArgumentParser(prog=f"sparqle {command}", description=(module.__doc__ or "").splitlines()[0])
-    module.add_arguments(own)
-    module.run(own.parse_args(arguments[1:]))
-    return 0
+    """Run a sub-command; returns 0, or 1 after an error (one sentence on stderr), 2 after a wrong command line."""
+    try:
+        return app.main(args=arguments, prog_name="sparqle", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None or os.environ.get(SHOW_TRACEBACK):
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return FAILED
 
 
 if __name__ == "__main__":
