@@ -1,0 +1,214 @@
+"""`sparqle prepare CORPUS`: manifests of a corpus as its owners ship it. Nothing is copied or converted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sparqle_fairseq.errors import SparqleError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Make manifests of a corpus as its owners ship it; audio is read where it lies."""
+
+
+def _shared(function: Command) -> Command:
+    """The options that every corpus has."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="report on stdout as JSON"),
+        click.option("--workers", default=8, show_default=True, help="threads that read headers"),
+        click.option("--skip-bad-audio", is_flag=True, help="leave out what cannot be read, and count it"),
+        click.option("--out", required=True, type=FOLDER, help="folder of the manifests"),
+    ):
+        function = option(function)
+    return function
+
+
+def _rows(function: Command) -> Command:
+    choice = click.Choice(["translation", "transcription", "both"])
+    return click.option("--rows", type=choice, default="both", show_default=True, help="which manifests to write")(
+        function
+    )
+
+
+def _splits(names: tuple[str, ...]) -> Callable[[Command], Command]:
+    return click.option("--splits", default="", help=f"some of {', '.join(names)}; by default all that are there")
+
+
+@command.command()
+@click.argument("root", type=FOLDER)
+@_splits(("train-clean-100", "train-clean-360", "…", "test-other"))
+@click.option(
+    "--case",
+    type=click.Choice(["lower", "keep", "sentence"]),
+    default="lower",
+    show_default=True,
+    help="of the transcripts, which come in capitals",
+)
+@_shared
+def librispeech(root: Path, splits: str, case: str, **options: Any) -> None:
+    """LibriSpeech: <split>.tsv for stage 1. ROOT holds LibriSpeech/."""
+    from sparqle_fairseq.corpora.librispeech import SPLITS, read_librispeech
+
+    manifests = read_librispeech(root, _named(splits, SPLITS), case)
+    if case != "keep":
+        click.echo(f"transcripts were put in {case} case (--case keep leaves their capitals)", err=True)
+    _write(manifests, **options)
+
+
+@command.command()
+@click.argument("root", type=FOLDER)
+@click.option("--tgt-lang", required=True, help="fr, or several: de,fr")
+@_splits(("train", "dev", "tst-COMMON", "tst-HE"))
+@_rows
+@_shared
+def mustc(root: Path, tgt_lang: str, splits: str, rows: str, **options: Any) -> None:
+    """MuST-C: <split>_<lang>.tsv, <split>_en.tsv. ROOT holds en-<lang>/."""
+    from sparqle_fairseq.corpora.mustc import SPLITS, read_mustc
+
+    _write(read_mustc(root, _languages(tgt_lang), rows, _named(splits, SPLITS)), **options)
+
+
+@command.command()
+@click.argument("root", type=FOLDER)
+@click.option("--translations", type=FOLDER, help="folder of covost_v2.*.tsv[.tar.gz]; by default ROOT")
+@click.option("--src-lang", default="en", show_default=True, help="language of the speech")
+@click.option("--tgt-lang", required=True, help="de, or several: de,ca")
+@_splits(("train", "dev", "test"))
+@_rows
+@_shared
+def covost2(
+    root: Path, translations: Path | None, src_lang: str, tgt_lang: str, splits: str, rows: str, **options: Any
+) -> None:
+    """CoVoST 2: <split>_<lang>.tsv. ROOT is Common Voice 4's folder of the spoken language."""
+    from sparqle_fairseq.corpora.covost2 import SPLITS, read_covost2
+
+    named = _named(splits, SPLITS)
+    manifests, lacking = read_covost2(root, translations or root, src_lang, _languages(tgt_lang), rows, named)
+    for language, count in lacking.items():
+        if count:
+            click.echo(f"{language}: {count} translated clips that {root}/validated.tsv lacks were left out", err=True)
+    _write(manifests, **options)
+
+
+@command.command()
+@click.argument("root", type=FOLDER)
+@click.option("--src-lang", default="en_us", show_default=True, help="folder of the spoken language")
+@click.option("--tgt-lang", required=True, help="fr_fr, or several: fr_fr,de_de")
+@click.option(
+    "--text",
+    type=click.Choice(["raw", "normalized"]),
+    default="raw",
+    show_default=True,
+    help="raw: with case and punctuation",
+)
+@_splits(("train", "dev", "test"))
+@_rows
+@_shared
+def fleurs(root: Path, src_lang: str, tgt_lang: str, text: str, splits: str, rows: str, **options: Any) -> None:
+    """FLEURS: <split>_<lang>.tsv. ROOT holds en_us/, fr_fr/, …"""
+    from sparqle_fairseq.corpora.fleurs import SPLITS, read_fleurs
+
+    manifests, untranslated = read_fleurs(root, src_lang, _languages(tgt_lang), rows, _named(splits, SPLITS), text)
+    for name, count in untranslated.items():
+        if count:
+            click.echo(f"{name}: {count} recordings of sentences that this language lacks were left out", err=True)
+    _write(manifests, **options)
+
+
+@command.command("own-audio")
+@click.argument("root", type=FOLDER)
+@click.option("--table", type=FOLDER, help="csv, tsv, json or jsonl; by default the one in ROOT")
+@click.option("--src-lang", required=True, help="language of the speech, where the table does not say it")
+@click.option("--tgt-lang", help="language of the translations, where the table does not say it")
+@click.option("--dev", default=0.05, show_default=True, help="share for dev, where the table has no split")
+@click.option("--test", default=0.05, show_default=True, help="share for test, where the table has no split")
+@click.option(
+    "--keep-together",
+    type=click.Choice(["text", "speaker"]),
+    default="text",
+    show_default=True,
+    help="what is never in two splits",
+)
+@click.option("--seed", default=1, show_default=True, help="another one draws other splits")
+@_shared
+def own_audio(
+    root: Path,
+    table: Path | None,
+    src_lang: str,
+    tgt_lang: str | None,
+    dev: float,
+    test: float,
+    keep_together: str,
+    seed: int,
+    **options: Any,
+) -> None:
+    """Your own recordings, with a table or text files beside them."""
+    from sparqle_fairseq.corpora.own_audio import read_own_audio
+
+    shares = {"dev": dev, "test": test}
+    _write(
+        read_own_audio(
+            root, table=table, source=src_lang, target=tgt_lang, shares=shares, group=keep_together, seed=seed
+        ),
+        **options,
+    )
+
+
+def _named(names: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+    for name in chosen:
+        if name not in known:
+            raise click.UsageError(f"there is no split {name!r}; there are {', '.join(known)}")
+    return chosen
+
+
+def _languages(names: str) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not chosen:
+        raise click.UsageError("--tgt-lang names no language")
+    return chosen
+
+
+def _write(manifests: Any, *, out: Path, skip_bad_audio: bool, workers: int, as_json: bool) -> None:
+    from tqdm import tqdm
+
+    from sparqle_fairseq.corpora.common import write_manifests
+
+    def progress(items: Iterable[str], total: int) -> Iterable[str]:
+        return tqdm(items, total=total, desc="reading headers", unit="file")
+
+    try:
+        reports = write_manifests(manifests, out, skip_bad_audio=skip_bad_audio, workers=workers, progress=progress)
+    except OSError as error:
+        raise SparqleError(f"{out}: cannot be written ({error}); choose another folder") from error
+    if as_json:
+        click.echo(json.dumps([report.as_dict() for report in reports], ensure_ascii=False, indent=1))
+        return
+    _print_table(reports)
+    click.echo(f"written to {out}", err=True)
+
+
+def _print_table(reports: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("manifest", box=None)
+    for title in ("rows", "hours", "left out"):
+        table.add_column(title, justify="right")
+    for report in reports:
+        table.add_row(f"{report.name}.tsv", str(report.rows), f"{report.hours:.2f}", str(sum(report.left_out.values())))
+    Console().print(table)
+    for report in reports:
+        if report.left_out:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in report.left_out.items())
+            more = ", …" if sum(report.left_out.values()) > len(report.named) else ""
+            click.echo(f"{report.name}: left out {reasons}: {', '.join(report.named)}{more}", err=True)
