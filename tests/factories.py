@@ -190,3 +190,95 @@ def save_tiny_ctc(path: Path | str, pretrained: Path | str, old_layout: bool = F
     else:
         state["cfg"] = {"model": {"_name": name, "w2v_args": inner["cfg"]}, "task": inner["cfg"]["task"]}
     torch.save(state, path)
+
+
+# ---- Hugging Face
+
+HUGGING_FACE = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
+
+
+def save_tiny_hugging_face(
+    folder: Path | str,
+    model_type: str = "hubert",
+    large: bool = False,
+    normalize: bool | None = None,
+    layers: int = 2,
+    seed: int = 0,
+    **options: Any,
+) -> nn.Module:
+    """Save a Hugging Face speech encoder with random weights, as `save_pretrained` does.
+
+    Args:
+        folder: where to write it.
+        model_type: one of `HUGGING_FACE`.
+        large: layer norms in the convolutions and before the transformer's layers, as the large models have.
+        normalize: `do_normalize` of preprocessor_config.json; None writes no such file.
+        layers: transformer layers.
+        seed: of the weights.
+        **options: any other field of the configuration.
+
+    Returns:
+        The model with the same weights, in eval mode.
+    """
+    import transformers
+
+    name = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM", "data2vec-audio": "Data2VecAudio"}[model_type]
+    shape: dict[str, Any] = {
+        "conv_dim": [16] * 7,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_hidden_layers": layers,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 4,
+    }
+    if model_type == "data2vec-audio":
+        shape |= {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 5}
+    elif large:
+        shape |= {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+    if model_type == "wavlm":
+        shape |= {"num_buckets": 32, "max_bucket_distance": 80}
+    config = getattr(transformers, f"{name}Config")(**{**shape, **options})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = getattr(transformers, f"{name}Model")(config)
+    _stir_hugging_face(model, seed)
+    model.save_pretrained(folder)
+    if normalize is not None:
+        transformers.Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(folder)
+    return model.eval()
+
+
+def save_tiny_whisper(
+    folder: Path | str, whole: bool = False, layers: int = 2, positions: int = 1500, seed: int = 0
+) -> nn.Module:
+    """Save a Whisper with random weights: the encoder alone, or in a whole model. Returns the encoder in eval mode.
+
+    `positions` are the frames of a window, 1500 (30 seconds) in every published Whisper.
+    """
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    config = WhisperConfig(
+        vocab_size=20, num_mel_bins=16, d_model=32, encoder_layers=layers, encoder_attention_heads=4,
+        encoder_ffn_dim=64, decoder_layers=1, decoder_attention_heads=4, decoder_ffn_dim=64,
+        max_source_positions=positions, max_target_positions=16, pad_token_id=0, bos_token_id=0, eos_token_id=0,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = WhisperModel(config)
+    _stir_hugging_face(model, seed)
+    (model if whole else model.encoder).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
+    return model.encoder.eval()
+
+
+def _stir_hugging_face(model: nn.Module, seed: int) -> None:
+    """Weights from which a layer does enough for a test to notice."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if tensor.dim() < 2 or "rel_attn_embed" in name or "gru_rel_pos_const" in name:
+                tensor.add_(0.2 * torch.randn(tensor.shape, generator=generator))
+            elif any(part in name for part in ("attention", "attn", "dense", "fc1", "fc2", "gru")):
+                tensor.mul_(6)

@@ -18,6 +18,7 @@ from sparqle_fairseq.models.speech_encoder import (
     receptive_field,
 )
 from tests import factories
+from tests.waves import close, padded, speech
 
 SAVERS = {
     "hubert": factories.save_tiny_hubert,
@@ -37,22 +38,6 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def speech(samples: int, seed: int = 0) -> torch.Tensor:
-    """(samples,) noise with an offset, so that a norm over padding would show."""
-    return 0.3 * torch.randn(samples, generator=torch.Generator().manual_seed(seed)) + 0.1
-
-
-def padded(waves: list[torch.Tensor], extra: int = 0, fill: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, S) waveforms padded on the right with `fill`, and their mask."""
-    longest = max(map(len, waves)) + extra
-    source = torch.full((len(waves), longest), fill)
-    mask = torch.ones(len(waves), longest, dtype=torch.bool)
-    for row, wave in enumerate(waves):
-        source[row, : len(wave)] = wave
-        mask[row, : len(wave)] = False
-    return source, mask
-
-
 def theirs(model: nn.Module, kind: str, wave: torch.Tensor, layer: int | None = None) -> torch.Tensor:
     """(T, W) features of one utterance by fairseq's own extract_features; layer is 1-based."""
     with torch.no_grad():
@@ -60,10 +45,6 @@ def theirs(model: nn.Module, kind: str, wave: torch.Tensor, layer: int | None = 
             return model.extract_features(wave[None], padding_mask=None, output_layer=layer)[0][0]
         found = model.extract_features(wave[None], padding_mask=None, layer=None if layer is None else layer - 1)
         return found["x"][0]
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
 @pytest.fixture(scope="session")
@@ -161,7 +142,7 @@ def test_layer_is_the_one_that_is_asked_for(tmp_path, kind, layer_norm_first):
     assert torch.equal(found[3], found["last"]) is not layer_norm_first
     for layer in (0, 4, -1, True, "first"):
         with pytest.raises(
-            EncoderError, match=re.escape(f"has no layer {layer!r}: give 'last' or a number from 1 to 3")
+            EncoderError, match=re.escape(f"has no layer {layer!r}: give 'last', 'weighted' or a number from 1 to 3")
         ):
             load_speech_encoder(path, layer=layer)
 
@@ -383,7 +364,7 @@ def bad_files(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
 
     return {
         "missing": (folder / "nowhere.pt", "does not exist: check the path"),
-        "folder": (folder, "is not a file: give the path of a checkpoint"),
+        "folder": (folder, "is a folder without config.json: give a fairseq checkpoint"),
         "text": (folder / "text.pt", "is not a checkpoint, or it is damaged"),
         "empty": (folder / "empty.pt", "is cut off before its end"),
         "truncated": (folder / "cut.pt", "is cut off before its end"),
