@@ -4,17 +4,16 @@ BLEU (Papineni et al., 2002) and chrF (Popović, 2015) are sacrebleu's; word err
 over the reference words. The bootstrap (Koehn, 2004) resamples utterances.
 """
 
-import argparse
-import json
-import sys
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import editdistance
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
+
+from sparqle_fairseq.errors import SparqleError
 
 METRICS = ("bleu", "chrf", "wer")
 SEED = 12345  # of the resampling; sacrebleu's own default
@@ -40,7 +39,7 @@ def read_generation(path: str | Path) -> list[tuple[int, str, str]]:
     """(id, reference, best hypothesis) of every utterance, by id, from `fairseq-generate`'s T- and D- lines.
 
     Other lines are skipped, so that a log may be mixed in; of several D- lines (`--nbest`) the first counts.
-    Raises ValueError where the two kinds of line do not name the same utterances, or a reference comes twice.
+    Raises `SparqleError` where the two kinds of line do not name the same utterances, or a reference comes twice.
     """
     references: dict[int, str] = {}
     hypotheses: dict[int, str] = {}
@@ -51,17 +50,17 @@ def read_generation(path: str | Path) -> list[tuple[int, str, str]]:
         if kind not in ("T", "D") or not name.isdecimal():
             continue
         if len(values) != (2 if kind == "D" else 1):
-            raise ValueError(f"{path} line {number} is cut off: {line[:60]!r}; run fairseq-generate again.")
+            raise SparqleError(f"{path} line {number} is cut off: {line[:60]!r}; run fairseq-generate again")
         if kind == "D":
             hypotheses.setdefault(int(name), values[1])
         elif int(name) in references:
-            raise ValueError(f"{path} line {number}: utterance {name} comes twice; score one run at a time.")
+            raise SparqleError(f"{path} line {number}: utterance {name} comes twice; score one run at a time")
         else:
             references[int(name)] = values[0]
     if not references and not hypotheses:
-        raise ValueError(f"{path} has no T- and D- lines; is it the output of fairseq-generate?")
+        raise SparqleError(f"{path} has no T- and D- lines; is it the output of fairseq-generate?")
     if different := sorted(references.keys() ^ hypotheses.keys()):
-        raise ValueError(
+        raise SparqleError(
             f"{path}: {len(different)} utterance(s) lack a reference (T-) or a hypothesis (D-), the first is "
             f"{different[0]}; run fairseq-generate again, with references in the manifest."
         )
@@ -86,7 +85,7 @@ def word_error_rate(
     errors = np.array([editdistance.eval(ref, hyp) for ref, hyp in pairs], dtype=float)
     lengths = np.array([len(ref) for ref, _ in pairs], dtype=float)
     if not lengths.sum():
-        raise ValueError("the references hold no word, so there is no word error rate.")
+        raise SparqleError("the references hold no word, so there is no word error rate")
     rates = 100 * errors[drawn].sum(1) / np.maximum(lengths[drawn].sum(1), 1)
     return float(100 * errors.sum() / lengths.sum()), rates
 
@@ -115,13 +114,13 @@ def score(
     """Metric name -> corpus score in percent, over equally many references and hypotheses.
 
     `low` and `high` are the 2.5 and 97.5 percentiles of the scores of `n_bootstrap` resamples of the utterances, the
-    same resamples for every metric. Raises ValueError for no utterance, sequences of different length, an unknown
+    same resamples for every metric. Raises `SparqleError` for no utterance, sequences of different length, an unknown
     metric, or fewer than 40 resamples (too few for a 95 % interval).
     """
     if len(references) != len(hypotheses) or not references:
-        raise ValueError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared.")
+        raise SparqleError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
     if n_bootstrap < 40:
-        raise ValueError(f"{n_bootstrap} resamples are too few for a 95 % interval; at least 40 are needed.")
+        raise SparqleError(f"{n_bootstrap} resamples are too few for a 95 % interval; at least 40 are needed")
     drawn = np.random.default_rng(seed).integers(len(references), size=(n_bootstrap, len(references)))
     result = {}
     for name in metrics:
@@ -133,45 +132,8 @@ def score(
             value, resampled = sacrebleu_score(metric, references, hypotheses, drawn)
             signature = str(metric.get_signature())
         else:
-            raise ValueError(f"the metric {name!r} is not known; choose of {', '.join(METRICS)}.")
+            raise SparqleError(f"the metric {name!r} is not known; choose of {', '.join(METRICS)}")
         low, high = map(float, np.percentile(resampled, [2.5, 97.5]))
         signature += f"|bs:{n_bootstrap}|rs:{seed}|ci:percentile"
         result[name] = Score(name, float(value), low, high, len(references), signature)
     return result
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="+", metavar="[NAME=]FILE", help="output of fairseq-generate")
-    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=list(METRICS))
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples for the intervals")
-    parser.add_argument("--seed", type=int, default=SEED, help="seed of the resampling")
-    parser.add_argument("--json", type=Path, help="write the scores here as well")
-    args = parser.parse_args(argv)
-    results: dict[str, dict[str, Score]] = {}
-    try:
-        for file in args.files:
-            name, equals, path = file.partition("=")
-            if not equals:
-                name, path = Path(file).stem, file
-            if name in results:
-                raise ValueError(f"two files are called {name}; tell them apart with NAME=FILE.")
-            utterances = read_generation(path)
-            references, hypotheses = [ref for _, ref, _ in utterances], [hyp for _, _, hyp in utterances]
-            results[name] = score(references, hypotheses, args.metrics, args.bootstrap, args.seed)
-        if args.json:
-            content = {name: {m: asdict(s) for m, s in scores.items()} for name, scores in results.items()}
-            args.json.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
-        sys.exit(f"scoring: {error}")
-    width = max(len("output"), *map(len, results)) + 2
-    print(f"{'output':<{width}}{'n':>5}" + "".join(f"{metric + ' [95 %]':>24}" for metric in args.metrics))
-    for name, scores in results.items():
-        n = next(iter(scores.values())).n
-        print(f"{name:<{width}}{n:>5}" + "".join(f"{scores[metric]!s:>24}" for metric in args.metrics))
-    for metric, made in next(iter(results.values())).items():
-        print(f"{metric}: {made.signature}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,30 @@
+"""`sparqle launch`: a fairseq command in several processes."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("-n", "--processes", type=click.IntRange(1), help="processes to start on this machine")
+@click.argument("name", metavar="FAIRSEQ-COMMAND")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(processes: int | None, name: str, arguments: tuple[str, ...]) -> None:
+    """Run fairseq-train, fairseq-hydra-train, fairseq-validate or fairseq-generate in several processes.
+
+    \b
+    sparqle launch -n 8 fairseq-train …           8 processes on this machine
+    torchrun … -m sparqle_fairseq.cli.main launch fairseq-train …
+    srun --ntasks 64 sparqle launch fairseq-train …
+
+    On CPUs add --cpu to fairseq's options. Each process of fairseq-generate takes its share of the rows and writes it
+    below --results-path; `sparqle merge-results` puts the shares together.
+    """
+    from sparqle_fairseq.launch import check_command, run_here, start_processes
+
+    check_command(name)
+    if processes is not None and processes > 1:
+        sys.exit(start_processes(processes, name, arguments))
+    run_here(name, arguments)
