@@ -11,6 +11,8 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import os
+import pickle
 import re
 import sys
 import types
@@ -30,6 +32,7 @@ def apply() -> None:
     allow_fairseq_checkpoints()
     ensure_numpy_aliases()
     fix_bf16_flag()
+    name_bad_checkpoints()
 
 
 # -- torchaudio ----------------------------------------------------------------------------------------------
@@ -153,6 +156,57 @@ def allow_fairseq_checkpoints() -> None:
     add_safe_globals = getattr(torch.serialization, "add_safe_globals", None)
     if add_safe_globals is not None:  # torch < 2.4 has neither the list nor the symptom
         add_safe_globals(_checkpoint_types())
+
+
+def name_bad_checkpoints() -> bool:
+    """Let a checkpoint that cannot be used be named in one sentence.
+
+    Symptom: a cut, empty or foreign file after ``--path``, or as the one to resume from, stops the command with
+    ``EOFError``, ``KeyError: 'best_loss'``, ``pop from empty list``, or forty lines of torch on how to switch its
+    protection off; none names the file. Reason: ``fairseq.checkpoint_utils`` reads whatever it is given. Its two
+    readers are wrapped; what they read does not change. Can go when fairseq checks what it reads.
+
+    Returns:
+        True where this call wrapped them.
+    """
+    from fairseq import checkpoint_utils
+
+    from sparqle_fairseq.errors import SparqleError
+
+    if hasattr(checkpoint_utils.load_checkpoint_to_cpu, "_names_bad_files"):
+        return False
+    read, build = checkpoint_utils.load_checkpoint_to_cpu, checkpoint_utils.load_model_ensemble_and_task
+
+    @wraps(read)
+    def load_checkpoint_to_cpu(path: str, *rest: Any, **named: Any) -> Any:
+        try:
+            return read(path, *rest, **named)
+        except Exception as error:  # torch, pickle, zipfile and fairseq raise many kinds
+            raise SparqleError(_what_is_wrong(path, error)) from error
+
+    @wraps(build)
+    def load_model_ensemble_and_task(filenames: list[str], *rest: Any, **named: Any) -> Any:
+        for path in filenames:
+            if not os.path.isfile(path) and named.get("num_shards", 1) == 1:
+                raise SparqleError(f"{path}: there is no such file; give a checkpoint of fairseq-train")
+        try:
+            return build(filenames, *rest, **named)
+        except SparqleError as error:
+            names = ":".join(filenames)
+            raise SparqleError(str(error) if names in str(error) else f"{names}: {error}") from error
+
+    load_checkpoint_to_cpu._names_bad_files = True  # type: ignore[attr-defined]
+    checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+    checkpoint_utils.load_model_ensemble_and_task = load_model_ensemble_and_task
+    return True
+
+
+def _what_is_wrong(path: str, error: Exception) -> str:
+    """One sentence for whatever came up while `path` was read."""
+    if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+        return f"{path} holds more than data, and is not loaded; ask its maker for the weights alone"
+    found = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}".removesuffix(": ")
+    return f"{path} is damaged or no fairseq checkpoint ({found}); give one of fairseq-train"
 
 
 # -- batches -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Before anything of Hugging Face is imported: it reads this once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import sparqle_fairseq
 

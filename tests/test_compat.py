@@ -307,6 +307,28 @@ def test_bf16_on_the_command_line_does_not_ask_for_a_tpu():
     assert out.strip() == "done"
 
 
+def test_a_bad_checkpoint_is_named_where_fairseq_names_none(tmp_path):
+    (tmp_path / "cut.pt").write_bytes(b"PK")
+    out = fresh_python(f"""
+        from fairseq import checkpoint_utils
+        def message(read):
+            try:
+                read()
+            except Exception as error:
+                return str(error)
+        path = {str(tmp_path / "cut.pt")!r}
+        assert path not in message(lambda: checkpoint_utils.load_checkpoint_to_cpu(path))
+        compat = load_compat()
+        compat.name_bad_checkpoints()
+        assert compat.name_bad_checkpoints() is False  # once is enough
+        said = message(lambda: checkpoint_utils.load_checkpoint_to_cpu(path))
+        assert said.startswith(path + " is damaged"), said
+        assert "there is no such file" in message(lambda: checkpoint_utils.load_model_ensemble_and_task(["none.pt"]))
+        print("done")
+    """)
+    assert out.strip() == "done"
+
+
 # -- all of them
 
 

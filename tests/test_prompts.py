@@ -99,7 +99,7 @@ def test_a_bad_template_file_is_named(tmp_path, content, message):
 def test_a_task_without_template_says_what_there_is(tmp_path):
     path = tmp_path / "t.yaml"
     path.write_text(yaml.safe_dump({"transcription": ["{speech} Write."]}))
-    with pytest.raises(PromptError, match="no template for task 'translation'; the template file has: transcription"):
+    with pytest.raises(PromptError, match=r"no template for task 'translation'; .* has: transcription"):
         PromptTemplates.load(path).instruction("translation", "fr")
 
 

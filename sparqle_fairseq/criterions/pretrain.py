@@ -12,6 +12,7 @@ from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
+from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.gather import sum_over_ranks
 from sparqle_fairseq.losses import (
     contrastive_loss,
@@ -69,11 +70,13 @@ class PretrainCriterion(FairseqCriterion):
         super().__init__(task)
         weights = dict(zip(OBJECTIVES, (stc_weight, stm_weight, stg_weight), strict=True))
         if min(weights.values()) < 0 or not any(weights.values()):
-            raise ValueError(
+            raise SparqleError(
                 "the stage-1 loss weights must not be negative, and one must be above 0; found "
                 + ", ".join(f"--{name}-weight {weight:g}" for name, weight in weights.items())
             )
         self.weights = {name: weight for name, weight in weights.items() if weight}
+        if not 0 <= stg_label_smoothing < 1:
+            raise SparqleError(f"--stg-label-smoothing {stg_label_smoothing:g} must be at least 0 and below 1")
         self.label_smoothing = stg_label_smoothing
 
     def forward(

@@ -49,6 +49,7 @@ class PromptTemplates:
 
     wordings: Mapping[str, Sequence[str]]
     system: str | None = None
+    file: Path | None = None
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> PromptTemplates:
@@ -76,7 +77,7 @@ class PromptTemplates:
                 if line.count(_SPEECH) != 1:
                     raise PromptError(f"{path}: {line!r} has {{speech}} {line.count(_SPEECH)} times; write it once")
             wordings[task] = tuple(lines)
-        return cls(wordings, system)
+        return cls(wordings, system, path)
 
     def instruction(
         self,
@@ -98,7 +99,8 @@ class PromptTemplates:
             wordings = self.wordings.get(task)
             if not wordings:
                 known = ", ".join(sorted(name for name, lines in self.wordings.items() if lines))
-                raise PromptError(f"no template for task {task!r}; the template file has: {known or 'none'}")
+                file = self.file or "the template file"
+                raise PromptError(f"no template for task {task!r}; {file} has: {known or 'none'}")
             text = rng.choice(list(wordings)) if rng else wordings[0]
         if _LANGUAGE in text:
             if not tgt_lang:
