@@ -15,12 +15,15 @@ SAME_WEIGHT = 0.9  # share of the contrastive target that goes to equal identiti
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
 
 
-def similarity(speech: Tensor, text: Tensor, temperature: Tensor) -> Tensor:
+def similarity(speech: Tensor, text: Tensor, temperature: Tensor, query_padding: Tensor | None = None) -> Tensor:
     """Cosine of every query with the text, the largest over the queries, divided by the temperature.
 
-    `speech` (B, Q, D) and `text` (N, D) are L2-normalised; returns (B, N).
+    `speech` (B, Q, D) and `text` (N, D) are L2-normalised, `query_padding` (B, Q) is True where a query does not
+    count; returns (B, N).
     """
     cosines = torch.einsum("bqd,nd->bnq", speech.float(), text.float())
+    if query_padding is not None:
+        cosines = cosines.masked_fill(query_padding[:, None, :], -torch.inf)
     return cosines.amax(dim=-1) / temperature.float()
 
 

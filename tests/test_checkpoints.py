@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
+from commands import pretrain_arguments, train_here
 from factories import save_tiny_hubert
 from models import build_stage1, build_stage2
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.identity import STATE_NAME, IdentityError, decode_identity, encode_identity
+from sparqle_fairseq.tasks.loading import load_trained
 
 
 def save(built, path):
@@ -168,3 +170,13 @@ def build_unstirred_stage2(world, path, *more):
     if "--speech-encoder" in more:
         del arguments[place : place + 2]
     return build([*arguments, "--pretrained-adapter", path, *more])
+
+
+def test_a_checkpoint_older_than_an_option_is_read_with_its_default(world, tmp_path):
+    train_here(pretrain_arguments(world, tmp_path, updates=1))
+    path = tmp_path / "checkpoint_last.pt"
+    state = torch.load(path, weights_only=True)
+    del state["cfg"]["model"]["query_start"], state["cfg"]["task"]["skip_bad_audio"]
+    torch.save(state, path)
+    loaded = load_trained(path, cpu=True)
+    assert loaded.cfg.model.query_start == "learned"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from sparqle_fairseq.models.stage1 import Stage1Adapter, Stage1Text
 CONFIG = QFormerConfig(
     vocab_size=20, speech_width=6, hidden_size=16, layers=2, heads=2, ffn_size=32, queries=3, dropout=0.0
 )
+# Windows of three steps of two frames, over features that learn (embeddings of units, a sum of layers).
+WINDOWED = replace(CONFIG, window_frames=3, queries=2, speech_downsample="conv", speech_stride=2)
 ROWS = 7
 PLACES = (
     "qformer.query_tokens",
@@ -31,16 +34,20 @@ PLACES = (
 class Model(torch.nn.Module):
     """The adapter as the criterion calls a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, config) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.adapter = Stage1Adapter(CONFIG, decode_token=19, pad_token=0, contrastive_width=8)
+        self.adapter = Stage1Adapter(config, decode_token=19, pad_token=0, contrastive_width=8)
+        if config is not CONFIG:
+            self.adapter.features = torch.nn.Linear(6, 6)
         with torch.no_grad():
             for name, parameter in self.adapter.named_parameters():
                 if name != "temperature":
                     parameter.add_(0.2 * torch.randn_like(parameter))
 
     def forward(self, source, padding_mask, text, text_padding_mask, identity, utterance, objectives, active=True):
+        if hasattr(self.adapter, "features"):
+            source = self.adapter.features(source)
         batch = Stage1Text(text, text_padding_mask, identity, utterance)
         return self.adapter(source, padding_mask, batch, seed=5, objectives=objectives, active=active)
 
@@ -69,20 +76,25 @@ def sample(rows, active=True):
     return {"net_input": net_input, "nsentences": len(rows), "ntokens": int(lengths.sum())}
 
 
-def step(rows, active=True):
+def step(config, rows, active=True):
     """Loss, sample size and gradients of one process, as fairseq's division would leave them summed over ranks."""
-    model = Model()
+    model = Model(config)
     criterion = PretrainCriterion(None, 1.0, 1.0, 1.0, 0.1)
     loss, size, _ = criterion(model, sample(rows, active))
     (loss if active else loss * 0).backward()
-    return loss.detach(), size, [model.adapter.get_parameter(name).grad for name in PLACES]
+    return loss.detach(), size, [model.adapter.get_parameter(name).grad for name in places(config)]
 
 
-def work(rank, world, port, shares, queue):
+def places(config):
+    learned = ("qformer.window_place", "qformer.front_end.conv.weight", "features.weight")
+    return PLACES if config is CONFIG else PLACES + learned
+
+
+def work(rank, world, port, windowed, shares, queue):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     rows, active = shares[rank]
-    loss, size, gradients = step(rows, active)
+    loss, size, gradients = step(WINDOWED if windowed else CONFIG, rows, active)
     total = torch.tensor(float(size))
     dist.all_reduce(total)
     for gradient in gradients:
@@ -93,6 +105,7 @@ def work(rank, world, port, shares, queue):
     dist.destroy_process_group()
 
 
+@pytest.mark.parametrize("windowed", [False, True], ids=["fixed queries", "windows, conv, learned features"])
 @pytest.mark.parametrize(
     "shares",
     [
@@ -102,17 +115,18 @@ def work(rank, world, port, shares, queue):
     ],
     ids=["two", "three, two of them with a single utterance", "one idle with a dummy batch"],
 )
-def test_several_processes_take_the_step_of_one(shares):
-    _, size, gradients = step(list(range(ROWS)))
+def test_several_processes_take_the_step_of_one(shares, windowed):
+    config = WINDOWED if windowed else CONFIG
+    _, size, gradients = step(config, list(range(ROWS)))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = mp.get_context("spawn")
     queue = context.Queue()
     world = len(shares)
-    mp.spawn(work, (world, port, shares, queue), nprocs=world, join=False)
+    mp.spawn(work, (world, port, windowed, shares, queue), nprocs=world, join=False)
     _, total, found = queue.get(timeout=120)
     assert total == size == ROWS
-    for name, expected, gradient in zip(PLACES, gradients, found, strict=True):
+    for name, expected, gradient in zip(places(config), gradients, found, strict=True):
         error = (torch.from_numpy(gradient) - expected / size).abs().max() / (expected / size).abs().max()
         assert error < 1e-5, f"{name}: relative error {error:.1e}"

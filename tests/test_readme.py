@@ -6,9 +6,12 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from commands import ROOT
 from fairseq import options
+
+from sparqle_fairseq.cli.main import app
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")])
 
@@ -35,6 +38,31 @@ def test_every_option_of_a_command_exists(name, words):  # noqa: ARG001
     if not training:
         parser.add_argument("--arch", default="wav2vec2")  # as fairseq_cli.generate does
     options.parse_args_and_arch(parser, words[1:])  # exits where an option is unknown
+
+
+def sparqle_commands(path: Path) -> list[list[str]]:
+    """The sparqle commands of a document, as words."""
+    blocks = re.sub(r" *\\\n\s*", " ", path.read_text(encoding="utf-8"))
+    lines = re.findall(r"^(?:    )?\$? ?(sparqle .*)$", blocks, flags=re.MULTILINE)
+    return [shlex.split(re.split(r" [>|] | #", line)[0].replace("…", "")) for line in lines]
+
+
+SPARQLE = [(path.relative_to(ROOT).as_posix(), words) for path in DOCUMENTS for words in sparqle_commands(path)]
+
+
+@pytest.mark.parametrize(("name", "words"), SPARQLE, ids=[f"{name}-{' '.join(words[1:2])}" for name, words in SPARQLE])
+def test_every_option_of_a_sparqle_command_exists(name, words):  # noqa: ARG001
+    command = app.get_command(click.Context(app), words[1])
+    assert command is not None, f"there is no sparqle {words[1]}"
+    arguments = words[2:]
+    if words[1] == "launch":  # what follows fairseq's command is fairseq's
+        arguments = arguments[: next(i for i, word in enumerate(arguments) if word.startswith("fairseq-"))]
+    if isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), arguments[0])
+        assert command is not None, f"there is no sparqle {' '.join(words[1:3])}"
+    known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+    unknown = [word for word in arguments if word.startswith("--") and word.split("=")[0] not in known | {"--help"}]
+    assert not unknown, f"sparqle {words[1]} has no {unknown[0]}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -5,6 +5,7 @@ Where an utterance lies is one string, the manifest's ``audio`` cell:
 * ``clip.flac``                a file that libsndfile reads (wav, flac, ogg, mp3, ...), any rate, any channels
 * ``talk.wav:START:LENGTH``    a slice of one, in samples of the file's own rate
 * ``fbank.npy``                features, (frames, width)
+* ``features-00000.bin:OFFSET:FRAMES``    an entry of a feature store (feature_store.py)
 * ``x.zip:OFFSET:LENGTH``      bytes of a zip member that was stored uncompressed: a sound file or an .npy file
 """
 
@@ -20,9 +21,13 @@ from math import ceil
 import numpy as np
 import soundfile as sf
 
+from sparqle_fairseq.data.feature_store import StoreError, parse_entry, read_entry
+from sparqle_fairseq.data.mp3 import states_no_length, with_stated_length
 from sparqle_fairseq.errors import SparqleError
 
 SAMPLE_RATE = 16_000  # Hz
+# Feature frames by which a manifest may be off: how an encoder rounds at the end of an utterance.
+FEATURE_SLACK = 2
 
 _RANGE = re.compile(r"(.+):(\d{1,18}):(\d{1,18})", re.DOTALL)
 _NPY_MAGIC = b"\x93NUMPY"
@@ -30,11 +35,39 @@ _UNKNOWN_FRAMES = 1 << 40  # libsndfile gives a larger count where the header st
 _UNKNOWN_BYTES = 0x7FFFF000  # sox and ffmpeg write a larger size when they stream a wav file
 _DATA_SIZE = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OGG_PAGE = 65_307  # bytes, the longest page
+_MP3_HEAD = 1 << 18  # bytes, more than tags with a picture of common size
 _RATES = range(1_000, 1_000_000)  # Hz; outside of it a header is damaged
 
 
 class AudioError(SparqleError):
     """Speech that cannot be used; one sentence with the file, what was found and the remedy."""
+
+
+class MissingAudioError(AudioError):
+    """There is no such file."""
+
+
+class NotFiniteError(AudioError):
+    """Samples or feature values that are NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound file, slice or zip member that is open, in its own rate and channels."""
+
+    rate: int  # Hz
+    count: int  # samples in each channel
+    n_frames: int  # its length after resampling to 16 kHz
+    blocks: Iterator[np.ndarray]  # float32 (S, C), one after the other
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which part of which file an ``audio`` cell names."""
+
+    path: str
+    start: int | None  # samples, or bytes of an archive; None: the whole file
+    length: int
 
 
 @dataclass(frozen=True)
@@ -68,16 +101,21 @@ def read_audio(audio: str, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
 
 def read_features(audio: str) -> np.ndarray:
-    """The features at ``audio`` (``x.npy``, or a zip member of that form): float32 (frames, width).
+    """The features at ``audio`` (``x.npy``, a zip member of that form, a store's entry): float32 (frames, width).
 
     Raises:
-        AudioError: missing or unreadable file, other than two dimensions of numbers, no frames, NaN or infinite values.
+        AudioError: missing or unreadable file, other than two dimensions of numbers, no frames, NaN or infinite values;
+            a store's entry whose checksum is another.
     """
-    return _finite(audio, np.array(_features(audio), dtype=np.float32), "values")
+    values = np.array(_features(audio), dtype=np.float32)
+    # What is in a store was looked at when it was written, and has kept its checksum.
+    return values if parse_entry(audio) else _finite(audio, values, "values")
 
 
 def is_features(audio: str) -> bool:
-    """True for ``x.npy`` and for a zip member that holds one; False for what ``read_audio`` is meant for."""
+    """True for ``x.npy``, a zip member that holds one and a store's entry; False for what ``read_audio`` is for."""
+    if parse_entry(audio):
+        return True
     place = _parse(audio)
     return _zip_member(audio, place).startswith(_NPY_MAGIC) if place.in_zip else place.path.lower().endswith(".npy")
 
@@ -92,6 +130,36 @@ def audio_length(audio: str, *, sample_rate: int = SAMPLE_RATE) -> int:
         return len(_features(audio))
     with _sound(audio) as (file, _, count):
         return ceil(count * _ratio(file.samplerate, sample_rate))
+
+
+@contextmanager
+def open_sound(audio: str, *, block: int = 1 << 20) -> Iterator[Sound]:
+    """Opens what ``read_audio`` reads, for a look at it as it is: not resampled, at most ``block`` samples at a time.
+
+    Raises:
+        AudioError: as ``read_audio`` does; NaN and infinite samples are handed over.
+    """
+    with _sound(audio) as (file, start, count):
+        if start:
+            file.seek(start)
+        n_frames = ceil(count * _ratio(file.samplerate, SAMPLE_RATE))
+        yield Sound(file.samplerate, count, n_frames, _blocks(audio, file, count, block))
+
+
+def _blocks(audio: str, file: sf.SoundFile, count: int, block: int) -> Iterator[np.ndarray]:
+    found = 0
+    while found < count:
+        channels = file.read(min(block, count - found), dtype="float32", always_2d=True)
+        found += len(channels)
+        if not len(channels):
+            raise AudioError(f"{audio}: found {found} of {count} samples, the file is truncated; copy it again")
+        yield channels
+
+
+def audio_place(audio: str) -> Place:
+    """The file and the part of it that ``audio`` names; whether they exist is not looked at."""
+    place = _parse(audio)
+    return Place(place.path, place.start, place.length)
 
 
 def check_length(found: int, expected: int, where: str, *, slack: int = 400) -> None:
@@ -137,7 +205,7 @@ def _parse(audio: str) -> _Place:
 def _require_file(audio: str, path: str) -> int:
     """The size of a file in bytes, which is positive."""
     if not os.path.isfile(path):
-        raise AudioError(f"{audio}: there is no such file; check the path and the audio root")
+        raise MissingAudioError(f"{audio}: there is no such file; check the path and the audio root")
     size = os.path.getsize(path)
     if not size:
         raise AudioError(f"{audio}: the file is empty (0 bytes); copy it again")
@@ -160,9 +228,30 @@ def _zip_member(audio: str, place: _Place) -> bytes:
         raise AudioError(f"{audio}: cannot be read ({error}); check the file and its rights") from error
 
 
+class _SoundFile(sf.SoundFile):
+    """Reads on from where it is. soundfile seeks there after every read, which damages the next frames of an mp3."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _stating_its_length(source: str | io.BytesIO) -> str | io.BytesIO:
+    """The source, or for an mp3 file that does not say how long it is, one that does."""
+    if isinstance(source, str) and not source.lower().endswith(".mp3"):
+        return source
+    try:
+        with open(source, "rb") if isinstance(source, str) else io.BytesIO(source.getvalue()) as file:
+            head = file.read(_MP3_HEAD)
+            return io.BytesIO(with_stated_length(head + file.read())) if states_no_length(head) else source
+    except OSError:
+        return source  # libsndfile says what is wrong with it
+
+
 @contextmanager
 def _sound(audio: str) -> Iterator[tuple[sf.SoundFile, int, int]]:
     """Opens a sound file: the file, the first sample and the number of samples wanted, at the file's own rate."""
+    if parse_entry(audio):
+        raise AudioError(f"{audio}: found features where a waveform is needed; give a manifest of audio")
     place = _parse(audio)
     source: str | io.BytesIO
     if place.in_zip:
@@ -173,8 +262,9 @@ def _sound(audio: str) -> Iterator[tuple[sf.SoundFile, int, int]]:
     else:
         _require_file(audio, place.path)
         source = place.path
+    source = _stating_its_length(source)
     try:
-        with sf.SoundFile(source) as file:
+        with _SoundFile(source) as file:
             yield file, *_wanted(audio, place, file, source)
     except AudioError:
         raise
@@ -224,7 +314,13 @@ def _cut_short(file: sf.SoundFile, source: str | io.BytesIO) -> bool:
 
 
 def _features(audio: str) -> np.ndarray:
-    """Features as they lie in the file, mapped rather than read where it is a file of its own."""
+    """Features as they lie in the file, mapped rather than read unless they are in a zip file."""
+    entry = parse_entry(audio)
+    if entry:
+        try:
+            return read_entry(entry)
+        except StoreError as error:
+            raise AudioError(str(error)) from error
     place = _parse(audio)
     if not place.in_zip:
         if place.start is not None:
@@ -248,7 +344,7 @@ def _features(audio: str) -> np.ndarray:
 def _finite(audio: str, values: np.ndarray, what: str = "samples") -> np.ndarray:
     if not np.isfinite(values).all():
         count = values.size - np.count_nonzero(np.isfinite(values))
-        raise AudioError(
+        raise NotFiniteError(
             f"{audio}: found {count} {what} that are NaN or infinite; make the file again or remove the row"
         )
     return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from sparqle_fairseq.compat import batch_by_size_keeping_all
 from sparqle_fairseq.data.audio import (
+    FEATURE_SLACK,
+    SAMPLE_RATE,
     AudioError,
     check_length,
     is_features,
@@ -20,14 +22,19 @@ from sparqle_fairseq.data.audio import (
     read_audio,
     read_features,
 )
+from sparqle_fairseq.data.augment import SpeedPerturbation, change_speed
 from sparqle_fairseq.data.manifest import Manifest, ManifestRow
+from sparqle_fairseq.data.units import UnitFile
+from sparqle_fairseq.errors import SparqleError
 
 logger = logging.getLogger(__name__)
 
 # Lengths are shuffled by up to this share, so that batches differ between epochs and hold little padding still.
 LENGTH_JITTER = 0.1
-# Feature frames by which a manifest may be off: how an encoder rounds at the end of an utterance.
-FEATURE_SLACK = 2
+
+
+# Looks at what `TextSide.item` made, the source (waveform, features or units) and what names them in errors.
+RoomCheck = Callable[[dict[str, Any], Tensor, str], None]
 
 
 class TextSide(Protocol):
@@ -53,6 +60,10 @@ class SpeechDataset(FairseqDataset):
         shuffle: whether batches are composed anew in each epoch (training).
         skip_bad_audio: leave an utterance with bad audio out, and say so, in place of stopping.
         feature_width: width that feature entries must have; None refuses features.
+        units: discrete units of each manifest, read in place of its audio.
+        speeds: speed perturbation (training); sizes are then those of the slowest speed, so that batches fit.
+        check: called with every utterance, to raise where text and speech do not fit together.
+        min_samples: fewest samples that the encoder makes a frame of.
     """
 
     def __init__(
@@ -65,11 +76,27 @@ class SpeechDataset(FairseqDataset):
         shuffle: bool = False,
         skip_bad_audio: bool = False,
         feature_width: int | None = None,
+        units: Sequence[UnitFile] | None = None,
+        speeds: SpeedPerturbation | None = None,
+        check: RoomCheck | None = None,
+        min_samples: int = 0,
     ) -> None:
         super().__init__()
         self.manifests = list(manifests)
         self.starts = np.cumsum([0, *(len(manifest) for manifest in self.manifests)])
         self.sizes = np.concatenate([manifest.n_frames for manifest in self.manifests])
+        self.units = units
+        self.speeds = speeds
+        self.check = check
+        self.min_samples = min_samples
+        if units is not None:
+            self.sizes = np.concatenate([file.lengths for file in units])
+        if speeds is not None:
+            if units is not None:
+                raise SparqleError(
+                    "--speed-perturb changes audio, and --source units reads none; leave one of them out"
+                )
+            self.sizes = np.ceil(self.sizes / speeds.slowest).astype(np.int64)
         self.text = text
         self.normalize = normalize
         self.sample_rate = sample_rate
@@ -86,12 +113,15 @@ class SpeechDataset(FairseqDataset):
         row = manifest.row(i)
         item = {"id": index, **self.text.item(row, manifest.where(i), self.epoch)}
         try:
-            return {**item, "source": self._source(row, manifest.where(i))}
+            source = self._source(row, manifest.where(i)) if self.units is None else self._unit_ids(index)
         except AudioError as error:
             if not self.skip_bad_audio:
                 raise
             logger.warning("skipped 1 utterance (--skip-bad-audio): %s", error)
             return {**item, "source": None}
+        if self.check is not None:
+            self.check(item, source, manifest.where(i))
+        return {**item, "source": source}
 
     def where(self, index: int) -> str:
         """`file:line (utterance)` of a row, for messages."""
@@ -162,6 +192,11 @@ class SpeechDataset(FairseqDataset):
 
     def _source(self, row: ManifestRow, where: str) -> Tensor:
         if is_features(row.audio):
+            if self.speeds is not None:
+                raise SparqleError(
+                    f"{where}: --speed-perturb changes audio, and {row.audio} holds features; leave the option out or "
+                    "give a manifest of audio"
+                )
             features = read_features(row.audio)
             if self.feature_width is not None and features.shape[1] != self.feature_width:
                 raise AudioError(
@@ -170,13 +205,28 @@ class SpeechDataset(FairseqDataset):
                 )
             check_length(len(features), row.n_frames, where, slack=FEATURE_SLACK)
             return torch.from_numpy(np.ascontiguousarray(features))  # (T, W)
-        return load_waveform(row, where, self.sample_rate, self.normalize)
+        speed = 1.0 if self.speeds is None else self.speeds.draw(row.id, self.epoch)
+        return load_waveform(row, where, self.sample_rate, self.normalize, speed, self.min_samples)
+
+    def _unit_ids(self, index: int) -> Tensor:
+        assert self.units is not None
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return torch.from_numpy(self.units[part][int(index - self.starts[part])])  # (T,)
 
 
-def load_waveform(row: ManifestRow, where: str, sample_rate: int, normalize: bool) -> Tensor:
-    """The waveform (S,) of a row, as its encoder wants it. Raises `AudioError`."""
+def load_waveform(
+    row: ManifestRow, where: str, sample_rate: int, normalize: bool, speed: float = 1.0, min_samples: int = 0
+) -> Tensor:
+    """The waveform (S,) of a row, as its encoder wants it, `speed` times as fast. Raises `AudioError`."""
     waveform = read_audio(row.audio, sample_rate=sample_rate)
-    check_length(len(waveform), row.n_frames, where)
+    check_length(round(len(waveform) * SAMPLE_RATE / sample_rate), row.n_frames, where)
+    if speed != 1:
+        waveform = change_speed(waveform, speed)
+    if len(waveform) < min_samples:
+        raise AudioError(
+            f"{where}: {row.audio} has {len(waveform)} samples at {sample_rate} Hz, and the speech encoder needs "
+            f"{min_samples}; leave the row out of the manifest"
+        )
     return torch.from_numpy(normalize_waveform(waveform) if normalize else waveform)
 
 

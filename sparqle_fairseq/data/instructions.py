@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from sparqle_fairseq.data.dataset import pad_ids
 from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
 from sparqle_fairseq.data.prompts import PromptBuilder, PromptError, PromptTemplates
@@ -55,13 +57,18 @@ class InstructionSide:
             "answer": answer,
             "reference": row.tgt_text,
             "task": row.task,
+            "utterance": text_key(row.id),
         }
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         # Prompts are padded at their left, so that every answer starts in the same column.
         prompt, prompt_padding_mask = pad_ids([item["prompt"] for item in items], self.pad, left=True)
         batch: dict[str, Any] = {
-            "net_input": {"prompt": prompt, "prompt_padding_mask": prompt_padding_mask},
+            "net_input": {
+                "prompt": prompt,
+                "prompt_padding_mask": prompt_padding_mask,
+                "utterance": torch.tensor([item["utterance"] for item in items]),
+            },
             "target": None,
             "reference": [item["reference"] for item in items],
             "task": [item["task"] for item in items],

@@ -9,8 +9,8 @@ The columns and their meaning: ``manifests/README.md``.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
 
@@ -44,6 +44,28 @@ _WHY_REQUIRED = {
 
 class ManifestError(SparqleError):
     """A manifest that cannot be used; one sentence with file, line, what was found and the remedy."""
+
+
+@dataclass(frozen=True)
+class RowFault:
+    """One line of a manifest that cannot be used as it is."""
+
+    path: str  # of the manifest, or of its label file
+    line: int  # 1-based
+    code: str  # one of ROW_FAULTS
+    message: str  # what was found and the remedy, without the place
+    id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}{f' (utterance {self.id})' if self.id else ''}: {self.message}"
+
+
+# Faults of a line. The first two leave no row; with the others the row is there (a bad n_frames reads as 0).
+ROW_FAULTS = ("not-utf8", "fields", "n-frames-invalid", "cell-empty", "duplicate-id", "task-unknown")
+
+
+def _refuse(fault: RowFault) -> None:
+    raise ManifestError(str(fault))
 
 
 @dataclass(frozen=True)
@@ -86,15 +108,15 @@ class _Column:
         text = self.cell(i).decode("utf-8")
         return text.replace(" ", "").replace("|", " ").strip() if self.letters else text
 
-    def first_blank(self) -> int | None:
-        """The first row whose cell is empty or white space, or None."""
+    def blanks(self) -> Iterator[int]:
+        """The rows whose cell is empty or white space."""
         view = np.frombuffer(self.data, np.uint8)
         first = view[np.minimum(self.before + 1, len(view) - 1)]
         suspects = np.flatnonzero((self.end - self.before <= 1) | np.isin(first, _BLANK_STARTS))
-        return next((i for i in suspects.tolist() if not self.text(i).strip()), None)
+        return (i for i in suspects.tolist() if not self.text(i).strip())
 
-    def first_repeat(self) -> tuple[int, int] | None:
-        """The first row whose cell an earlier row has too, as (earlier row, row), or None."""
+    def repeats(self) -> Iterator[tuple[int, int]]:
+        """The rows whose cell an earlier row has too, as (first row that has it, row)."""
         hashes = np.fromiter(map(hash, self.cells()), np.int64, len(self))
         order = np.argsort(hashes, kind="stable")
         equal = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
@@ -102,11 +124,10 @@ class _Column:
         for i in np.unique(order[np.concatenate([equal, equal + 1])]).tolist():
             earlier = seen.setdefault(self.cell(i), i)
             if earlier != i:
-                return earlier, i
-        return None
+                yield earlier, i
 
-    def positive_integers(self) -> tuple[np.ndarray, int | None]:
-        """Every cell as int64 (rows,), and the first row that holds none of 1 to 10**18 - 1, or None."""
+    def positive_integers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every cell as int64 (rows,), and the rows that hold none of 1 to 10**18 - 1: their value is 0."""
         view = np.frombuffer(self.data, np.uint8)
         width = self.end - self.before - 1
         bad = (width < 1) | (width > 18)
@@ -117,7 +138,8 @@ class _Column:
             bad |= inside & (digit > 9)  # unsigned: what lies below "0" wraps to above 9
             values = np.where(inside, values * 10 + digit, values)
         bad |= values < 1
-        return values, int(np.argmax(bad)) if bad.any() else None
+        values[bad] = 0
+        return values, np.flatnonzero(bad)
 
 
 class Manifest:
@@ -132,14 +154,20 @@ class Manifest:
         src_lang: str | None,
         tgt_lang: str | None,
         row_task: str | None,
+        lines: np.ndarray | None = None,
+        rooted: bool = False,
+        labels: str | None = None,
     ) -> None:
         self.path = path
+        self.rooted = rooted  # of the second form: a root folder, then paths and lengths
+        self.labels = labels  # its label file
         self.columns = tuple(columns)  # names that the file has
         self.n_frames = n_frames  # (rows,) int64: samples at 16 kHz, or feature frames
         self._columns = columns
         self._root = root
         self._defaults = {"src_lang": src_lang, "tgt_lang": tgt_lang}
         self._row_task = row_task
+        self._lines = lines  # (rows,) where lines were left out
 
     def __len__(self) -> int:
         return len(self.n_frames)
@@ -180,7 +208,12 @@ class Manifest:
 
     def line_number(self, i: int) -> int:
         """The 1-based line of row ``i``: one line, header or root folder, stands before the rows."""
-        return self._index(i) + 2
+        return self._index(i) + 2 if self._lines is None else int(self._lines[self._index(i)])
+
+    def cells(self, i: int) -> dict[str, str]:
+        """What the file itself says in row ``i``, by column."""
+        i = self._index(i)
+        return {name: column.text(i) for name, column in self._columns.items()}
 
     def where(self, i: int) -> str:
         """``path:line (utterance id)``, the start of an error message about row ``i``."""
@@ -244,6 +277,7 @@ def read_manifest(
     tgt_lang: str | None = None,
     row_task: str | None = None,
     require: Sequence[str] = (),
+    on_fault: Callable[[RowFault], None] | None = None,
 ) -> Manifest:
     """Reads a manifest of either form and checks every line of it.
 
@@ -255,32 +289,41 @@ def read_manifest(
             .wrd, .ltr or .txt, the first that exists.
         src_lang, tgt_lang, row_task: what holds where the manifest has no such column or the cell is empty.
         require: text columns in which no row may be empty, such as ``("src_text",)`` for stage 1.
+        on_fault: called with every bad line, so that all of them can be shown; by default the first one is raised.
 
     Raises:
-        ManifestError: one sentence with file, line, what was found and the remedy.
+        ManifestError: one sentence with file, line, what was found and the remedy. With ``on_fault`` only where
+            there is no table to speak of: no file, no header, no rows, another number of labels.
     """
     path = os.fspath(path)
     if row_task is not None and row_task not in TASKS:
         raise ManifestError(f"found {_show(row_task)} as default task; use {' or '.join(TASKS)}")
-    data, start = _read_text(path)
+    report = on_fault or _refuse
+    data, start, unreadable = _read_text(path, report=report)
     head_end = data.find(b"\n", start)
     head_end = len(data) if head_end < 0 else head_end
     head = data[start:head_end].decode("utf-8").rstrip("\r")
     folder = os.path.dirname(os.path.abspath(path))
+    table = _Table(path, data, head_end + 1, unreadable, report)
     if "\t" in head:
-        columns = _tsv_columns(path, data, head.split("\t"), head_end + 1)
+        _read_tsv_columns(table, head.split("\t"))
+        label_file = None
         root = folder if audio_root is None else os.path.abspath(audio_root)
     else:
-        columns = _rooted_columns(path, data, head_end + 1)
-        columns |= _label_columns(path, labels, len(columns["audio"]))
+        _read_rooted_columns(table)
+        label_file = _label_file(path, labels)
+        if label_file is not None:
+            _read_labels(table, label_file)
         root = os.path.join(folder, head) if audio_root is None else os.path.abspath(audio_root)
-    n_frames = _checked_n_frames(path, columns)
-    _check_names(path, columns)
-    if "task" in columns:
-        _check_tasks(path, columns["task"])
-    manifest = Manifest(path, columns, n_frames, root, src_lang, tgt_lang, row_task)
+    n_frames = _checked_n_frames(table)
+    _check_names(table)
+    if "task" in table.columns:
+        _check_tasks(table)
+    manifest = Manifest(
+        path, table.columns, n_frames, root, src_lang, tgt_lang, row_task, table.numbers, "\t" not in head, label_file
+    )
     for column in require:
-        _check_required(manifest, column, columns)
+        _check_required(manifest, column, table.columns)
     return manifest
 
 
@@ -339,8 +382,33 @@ def _show(value: str | bytes) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _read_text(path: str, what: str = "manifest") -> tuple[bytes, int]:
-    """The bytes of a UTF-8 file and where its text starts (after a byte order mark)."""
+@dataclass
+class _Table:
+    """A manifest while it is read: its bytes, then its columns."""
+
+    path: str
+    data: bytes
+    start: int  # of the rows
+    unreadable: set[int]  # lines that are not UTF-8
+    report: Callable[[RowFault], None]
+    columns: dict[str, _Column] = field(default_factory=dict)
+    numbers: np.ndarray | None = None  # (rows,) line numbers where lines were left out
+    total: int = 0  # lines below the first, those that were left out too
+
+    def line(self, i: int) -> int:
+        return i + 2 if self.numbers is None else int(self.numbers[i])
+
+    def fault(self, i: int, code: str, message: str, id: str | None = None) -> None:
+        self.report(RowFault(self.path, self.line(i), code, message, id))
+
+
+def _read_text(
+    path: str, what: str = "manifest", report: Callable[[RowFault], None] = _refuse, first_line: int = 2
+) -> tuple[bytes, int, set[int]]:
+    """The bytes of a UTF-8 file, where its text starts (after a byte order mark), and reported lines of other bytes.
+
+    Lines above ``first_line`` are no rows: bytes that are not UTF-8 are always an error there.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -351,19 +419,28 @@ def _read_text(path: str, what: str = "manifest") -> tuple[bytes, int]:
     start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
     if len(data) == start or data.isspace():
         raise ManifestError(f"{path}: found an empty {what}; write it again")
+    unreadable: set[int] = set()
     at = 0
     while at < len(data):  # decoding everything at once would take four times the memory
         end = data.rfind(b"\n", at, at + _CHUNK) + 1 or data.find(b"\n", at) + 1 or len(data)
         try:
             data[at:end].decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, at + error.start) + 1
-            raise ManifestError(
-                f"{path}:{line}: found the byte 0x{data[at + error.start]:02x}, which is not UTF-8; "
-                f"convert the file to UTF-8"
-            ) from None
+        except UnicodeDecodeError:
+            first = data.count(b"\n", 0, at) + 1
+            for line, cells in enumerate(data[at:end].split(b"\n"), start=first):
+                try:
+                    cells.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    fault = RowFault(
+                        path,
+                        line,
+                        "not-utf8",
+                        f"found the byte 0x{cells[error.start]:02x}, which is not UTF-8; convert the file to UTF-8",
+                    )
+                    (report if line >= first_line else _refuse)(fault)
+                    unreadable.add(line)
         at = end
-    return data, start
+    return data, start, unreadable
 
 
 def _line_and_field_ends(data: bytes, start: int, stop: int, marks: bytes) -> np.ndarray:
@@ -386,29 +463,39 @@ def _without_carriage_return(data: bytes, before: np.ndarray, end: np.ndarray) -
     return end - ((end > before + 1) & (view[np.maximum(end, 1) - 1] == ord("\r"))).astype(end.dtype)
 
 
-def _field_bounds(path: str, data: bytes, start: int, stop: int, n_fields: int, expected: str) -> np.ndarray:
-    """Where the fields of the lines in ``data[start:stop]`` end: (n_fields + 1, rows).
+def _field_bounds(table: _Table, n_fields: int, expected: str) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Where the fields of the lines below the first one end: (n_fields + 1, rows).
 
-    Index 0 is the byte before the first field, so that field k is ``data[bounds[k] + 1 : bounds[k + 1]]``.
+    Index 0 is the byte before the first field, so that field k is ``data[bounds[k] + 1 : bounds[k + 1]]``. Also the
+    numbers of the lines that are rows, None where all are, and how many lines there are.
     """
+    path, data, start = table.path, table.data, table.start
     view = np.frombuffer(data, np.uint8)
-    ends = _line_and_field_ends(data, start, stop, b"\t\n")
+    ends = _line_and_field_ends(data, start, _end_of_rows(path, data, start), b"\t\n")
     lines = np.append(np.flatnonzero(view[ends[:-1]] == ord("\n")), len(ends) - 1)
     counts = np.diff(lines, prepend=-1)
-    bad = np.flatnonzero(counts != n_fields)
-    if len(bad):
-        few = "few" if counts[bad[0]] < n_fields else "many"
-        raise ManifestError(
-            f"{path}:{bad[0] + 2}: found too {few} fields, {counts[bad[0]]} where {expected}; "
-            f"separate cells by one tab and leave no tab or line break inside a cell"
-        )
-    ends = ends.reshape(-1, n_fields)
-    bounds = np.empty((n_fields + 1, len(ends)), ends.dtype)
-    bounds[1:] = ends.T
-    bounds[0, 0] = start - 1
-    bounds[0, 1:] = ends[:-1, -1]
+    good = counts == n_fields
+    before = np.append(np.array([start - 1], ends.dtype), ends[lines[:-1]])
+    for i in np.flatnonzero(~good).tolist():
+        if i + 2 not in table.unreadable:
+            few = "few" if counts[i] < n_fields else "many"
+            message = (
+                f"found too {few} fields, {counts[i]} where {expected}; "
+                f"separate cells by one tab and leave no tab or line break inside a cell"
+            )
+            table.report(RowFault(path, i + 2, "fields", message))
+    good[[line - 2 for line in table.unreadable]] = False
+    numbers = None
+    if not good.all():
+        if not good.any():
+            raise ManifestError(f"{path}: found no usable row; write one line per utterance below the first")
+        numbers = np.flatnonzero(good) + 2
+        ends, before = ends[np.repeat(good, counts)], before[good]
+    bounds = np.empty((n_fields + 1, len(before)), ends.dtype)
+    bounds[0] = before
+    bounds[1:] = ends.reshape(-1, n_fields).T
     bounds[-1] = _without_carriage_return(data, bounds[-2], bounds[-1])
-    return bounds
+    return bounds, numbers, len(counts)
 
 
 def _end_of_rows(path: str, data: bytes, start: int) -> int:
@@ -421,7 +508,8 @@ def _end_of_rows(path: str, data: bytes, start: int) -> int:
     return stop
 
 
-def _tsv_columns(path: str, data: bytes, header: list[str], start: int) -> dict[str, _Column]:
+def _read_tsv_columns(table: _Table, header: list[str]) -> None:
+    path = table.path
     missing = [name for name in REQUIRED_COLUMNS if name not in header]
     if missing:
         raise ManifestError(
@@ -431,21 +519,22 @@ def _tsv_columns(path: str, data: bytes, header: list[str], start: int) -> dict[
     repeated = [name for k, name in enumerate(header) if name in header[:k]]
     if repeated:
         raise ManifestError(f"{path}:1: found the column {_show(repeated[0])} twice; rename or remove one")
-    expected = f"the header has {len(header)}"
-    bounds = _field_bounds(path, data, start, _end_of_rows(path, data, start), len(header), expected)
-    return {name: _Column(data, bounds[k], bounds[k + 1]) for k, name in enumerate(header)}
+    bounds, table.numbers, table.total = _field_bounds(table, len(header), f"the header has {len(header)}")
+    table.columns = {name: _Column(table.data, bounds[k], bounds[k + 1]) for k, name in enumerate(header)}
 
 
-def _rooted_columns(path: str, data: bytes, start: int) -> dict[str, _Column]:
+def _read_rooted_columns(table: _Table) -> None:
     """Columns of a wav2vec or HuBERT manifest; an id is the relative path without its suffix."""
+    path, data, start = table.path, table.data, table.start
     end = data.find(b"\n", start)
     second = data[start : end if end >= 0 else len(data)]
-    if second.strip() and b"\t" not in second:
+    collecting = table.report is not _refuse and b"\t" in data
+    if second.strip() and b"\t" not in second and not collecting:
         raise ManifestError(
             f"{path}:1: found neither a tab-separated header with id, audio and n_frames nor a root folder "
             f"followed by lines of path and n_samples; check that the columns are separated by tabs"
         )
-    bounds = _field_bounds(path, data, start, _end_of_rows(path, data, start), 2, "a path and n_samples make 2")
+    bounds, table.numbers, table.total = _field_bounds(table, 2, "a path and n_samples make 2")
     audio = _Column(data, bounds[0], bounds[1])
 
     def id_end(before: int, end: int) -> int:
@@ -456,65 +545,77 @@ def _rooted_columns(path: str, data: bytes, start: int) -> dict[str, _Column]:
 
     starts_and_ends = zip(audio.before.tolist(), audio.end.tolist(), strict=True)
     ends = np.fromiter((id_end(*pair) for pair in starts_and_ends), audio.end.dtype, len(audio))
-    return {
+    table.columns = {
         "id": _Column(data, audio.before, ends),
         "audio": audio,
         "n_frames": _Column(data, bounds[1], bounds[2]),
     }
 
 
-def _label_columns(path: str, labels: str | os.PathLike[str] | None, rows: int) -> dict[str, _Column]:
-    """Texts of a wav2vec or HuBERT manifest: line k of the label file belongs to row k."""
+def _label_file(path: str, labels: str | os.PathLike[str] | None) -> str | None:
+    """The label file that was named, or the one beside the manifest."""
+    if labels is not None:
+        return os.fspath(labels)
     beside = (os.path.splitext(path)[0] + suffix for suffix in LABEL_SUFFIXES)
-    if labels is None:
-        labels = next((name for name in beside if name != path and os.path.isfile(name)), None)
-        if labels is None:
-            return {}
-    name = os.fspath(labels)
-    data, start = _read_text(name, "label file")
+    return next((name for name in beside if name != path and os.path.isfile(name)), None)
+
+
+def _read_labels(table: _Table, name: str) -> None:
+    """Texts of a wav2vec or HuBERT manifest: line k of the label file belongs to row k."""
+    data, start, unreadable = _read_text(name, "label file", table.report, first_line=1)
     ends = _line_and_field_ends(data, start, len(data) - data.endswith(b"\n"), b"\n")
+    rows = table.total
     if len(ends) > rows and not data[ends[rows - 1] :].strip():
         ends = ends[:rows]  # empty lines at the end of the file
     if len(ends) != rows:
         raise ManifestError(
-            f"{name}: found {len(ends)} lines for the {rows} rows of {path}; line k must be the text of row k"
+            f"{name}: found {len(ends)} lines for the {rows} rows of {table.path}; line k must be the text of row k"
         )
     before = np.append(np.array([start - 1], ends.dtype), ends[:-1])
     ends = _without_carriage_return(data, before, ends)
+    if table.numbers is not None or unreadable:
+        lines = np.arange(rows) + 2 if table.numbers is None else table.numbers
+        kept = ~np.isin(lines - 1, list(unreadable))
+        if not kept.any():
+            raise ManifestError(f"{name}: found no usable line; convert the file to UTF-8")
+        for column in table.columns.values():
+            column.before, column.end = column.before[kept], column.end[kept]
+        table.numbers = lines[kept]
+        before, ends = before[table.numbers - 2], ends[table.numbers - 2]
     column = _Column(data, before, ends, letters=name.endswith(".ltr"))
-    return {"src_text": column, "tgt_text": column}
+    table.columns |= {"src_text": column, "tgt_text": column}
 
 
-def _checked_n_frames(path: str, columns: dict[str, _Column]) -> np.ndarray:
-    n_frames, bad = columns["n_frames"].positive_integers()
-    if bad is not None:
-        raise ManifestError(
-            f"{path}:{bad + 2} (utterance {columns['id'].text(bad)}): found "
-            f"{_show(columns['n_frames'].cell(bad))} in n_frames; write a positive whole number, the length in "
+def _checked_n_frames(table: _Table) -> np.ndarray:
+    column = table.columns["n_frames"]
+    n_frames, bad = column.positive_integers()
+    for i in bad.tolist():
+        message = (
+            f"found {_show(column.cell(i))} in n_frames; write a positive whole number, the length in "
             f"samples at 16 kHz or in feature frames"
         )
+        table.fault(i, "n-frames-invalid", message, table.columns["id"].text(i))
     return n_frames
 
 
-def _check_names(path: str, columns: dict[str, _Column]) -> None:
+def _check_names(table: _Table) -> None:
     for name in ("id", "audio"):
-        blank = columns[name].first_blank()
-        if blank is not None:
-            raise ManifestError(f"{path}:{blank + 2}: found an empty cell in {name}; every row needs one")
-    repeat_of = columns["id"].first_repeat()
-    if repeat_of is not None:
-        first, second = repeat_of
-        raise ManifestError(
-            f"{path}:{second + 2}: found the id {_show(columns['id'].cell(second))}, which line {first + 2} "
+        for i in table.columns[name].blanks():
+            table.fault(i, "cell-empty", f"found an empty cell in {name}; every row needs one")
+    column = table.columns["id"]
+    for first, second in column.repeats():
+        message = (
+            f"found the id {_show(column.cell(second))}, which line {table.line(first)} "
             f"has already; give every utterance its own id"
         )
+        table.fault(second, "duplicate-id", message)
 
 
-def _check_tasks(path: str, column: _Column) -> None:
+def _check_tasks(table: _Table) -> None:
     allowed = {b"", *(task.encode() for task in TASKS)}
-    for i, cell in enumerate(column.cells()):
+    for i, cell in enumerate(table.columns["task"].cells()):
         if cell not in allowed:
-            raise ManifestError(f"{path}:{i + 2}: found {_show(cell)} in task; write {' or '.join(TASKS)}")
+            table.fault(i, "task-unknown", f"found {_show(cell)} in task; write {' or '.join(TASKS)}")
 
 
 def _check_required(manifest: Manifest, name: str, columns: dict[str, _Column]) -> None:
@@ -536,7 +637,7 @@ def _check_required(manifest: Manifest, name: str, columns: dict[str, _Column]) 
             f"{manifest.path}:1: {why} and found only the columns {', '.join(manifest.columns)}; "
             f"add the column, or for a manifest that starts with a root folder put a label file beside it"
         )
-    blank = column.first_blank() if manifest._defaults.get(name) is None else None
+    blank = next(column.blanks(), None) if manifest._defaults.get(name) is None else None
     if blank is not None:
         raise ManifestError(
             f"{manifest.where(blank)}: {why} and found an empty {'tgt_text' if fallback else name}; "

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.search import EnsembleDecoder, SearchSettings, search
+from sparqle_fairseq.visual.attention import token_centres, token_map
 
 # fairseq's generation options that this search does not have, with the value that means "not asked for".
 _NOT_OFFERED = {
@@ -20,7 +21,6 @@ _NOT_OFFERED = {
     "lm_path": None,
     "match_source_len": False,
     "replace_unk": None,
-    "print_alignment": None,
     "print_step": False,
     "retain_iter_history": False,
     "score_reference": False,
@@ -62,6 +62,8 @@ class HypothesisGenerator:
         pad, end: ids of the target dictionary.
         max_len_a, max_len_b: most tokens of a hypothesis = a * encoder frames of the utterance + b.
         samples_per_frame: source samples in an encoder frame; 1 where the source is features.
+        alignment: "hard" or "soft" for fairseq's --print-alignment; None makes no alignments, which cost another pass.
+        nbest: so many hypotheses of an utterance get one.
     """
 
     def __init__(
@@ -73,11 +75,14 @@ class HypothesisGenerator:
         max_len_a: float,
         max_len_b: int,
         samples_per_frame: float,
+        alignment: str | None = None,
+        nbest: int = 1,
     ) -> None:
         self.settings = settings
         self.pad, self.eos = pad, end
         self.max_len_a, self.max_len_b = max_len_a, max_len_b
         self.samples_per_frame = samples_per_frame
+        self.alignment, self.nbest = alignment, nbest
 
     @property
     def symbols_to_strip_from_output(self) -> set[int]:
@@ -88,17 +93,17 @@ class HypothesisGenerator:
         """Hypotheses in fairseq's shape: tokens, score, positional_scores, attention, alignment."""
         decoders = [model.step_decoder() for model in models]
         decoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders)
-        room = min(model.max_answer_tokens(sample["net_input"]) for model in models)
+        lengths = self.max_lengths(models, sample["net_input"])
         found = search(
             decoder,
             sample["net_input"],
             self.settings,
             pad=self.pad,
             end=self.eos,
-            max_lengths=self._max_lengths(sample["net_input"]).clamp(min=0, max=room),
+            max_lengths=lengths,
             keys=sample["id"],
         )
-        return [
+        answer = [
             [
                 {
                     "tokens": torch.tensor(hypothesis.tokens),
@@ -111,8 +116,36 @@ class HypothesisGenerator:
             ]
             for hypotheses in found
         ]
+        if self.alignment:
+            self._align(models[0], sample["net_input"], answer)
+        return answer
 
-    def _max_lengths(self, net_input: dict[str, Any]) -> Tensor:
+    def _align(self, model: Any, net_input: dict[str, Any], answer: list[list[dict[str, Any]]]) -> None:
+        """Put in each hypothesis' `alignment` what fairseq prints on its A- line; of an ensemble, the first model's."""
+        wanted = [(i, hypothesis) for i, row in enumerate(answer) for hypothesis in row[: self.nbest]]
+        if not wanted:
+            return
+        texts = [hypothesis["tokens"].tolist() for _, hypothesis in wanted]
+        frames, padding_mask = token_map(model, net_input, texts, [i for i, _ in wanted])
+        for n, (_, hypothesis) in enumerate(wanted):
+            own = frames[n, : len(texts[n])][:, ~padding_mask[n]]  # (L, T)
+            hypothesis["alignment"] = _hard(own[:-1]) if self.alignment == "hard" else _soft(own)
+
+    def max_lengths(self, models: Sequence[Any], net_input: dict[str, Any]) -> Tensor:
+        """(B,) most tokens of each hypothesis: by its speech, and by what the models have room for."""
         real = (~net_input["padding_mask"]).sum(dim=1)  # (B,) samples or frames
         frames = real / self.samples_per_frame if net_input["source"].dim() == 2 else real.float()
-        return (self.max_len_a * frames).long() + self.max_len_b
+        lengths = (self.max_len_a * frames).long() + self.max_len_b
+        for model in models:
+            lengths = lengths.minimum(torch.as_tensor(model.max_answer_tokens(net_input)).to(lengths))
+        return lengths.clamp(min=0)
+
+
+def _hard(frames: Tensor) -> list[tuple[int, int]]:
+    """(frame, token) for each token of one text but its end; `frames` (L, T)."""
+    return [(int(centre), token) for token, centre in enumerate(token_centres(frames).tolist())]
+
+
+def _soft(frames: Tensor) -> list[list[str]]:
+    """Each token's share of each frame, written as fairseq writes them; the end token too. `frames` (L, T)."""
+    return [[f"{share:.6f}" for share in row] for row in frames.tolist()]

@@ -14,22 +14,53 @@ from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_i
 from sparqle_fairseq.models.speech_encoder import SpeechEncoder, SpeechFeatures
 
 
+class LayerMix(nn.Module):
+    """A learned sum over the layers of a frozen encoder, with weights from a softmax that starts even."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(B, T, L, W) -> (B, T, W)."""
+        return torch.einsum("btlw,l->btw", values, self.logits.softmax(dim=0).to(values.dtype))
+
+
+def add_layer_mix(adapter: nn.Module, encoder: Any) -> None:
+    """Give the adapter a `layer_mix` where the encoder gives all its layers (`--encoder-layer weighted`)."""
+    layers = getattr(encoder, "mixed_layers", 0)
+    if layers and not hasattr(adapter, "layer_mix"):
+        adapter.layer_mix = LayerMix(layers)
+
+
 class AdaptedModel(BaseFairseqModel):
     """A fairseq model whose checkpoint holds the adapter, and the identity of all that is frozen."""
 
     def __init__(self, encoder: SpeechEncoder, adapter: nn.Module, identity: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__()
         self.speech_encoder = encoder
+        add_layer_mix(adapter, encoder)
         self.adapter: Any = adapter
         self.identity = identity
         self.num_updates = 0
 
     def encode_speech(self, source: Tensor, padding_mask: Tensor) -> SpeechFeatures:
-        """Features of waveforms (B, S); features (B, T, W) pass as they are. In the adapter's precision."""
+        """Features of waveforms (B, S); features (B, T, W) pass as they are. In the adapter's precision.
+
+        Where the encoder gives all its layers, their learned sum.
+        """
         features = SpeechFeatures(source, padding_mask)
         if source.dim() == 2:
             features = self.speech_encoder(source, padding_mask)
-        return SpeechFeatures(features.values.to(self.adapter_dtype), features.padding_mask)
+        values = features.values.to(self.adapter_dtype)
+        mix = getattr(self.adapter, "layer_mix", None)
+        if mix is not None:
+            if values.dim() != 4:
+                raise SparqleError(
+                    "the model sums all layers of its speech encoder, and features of one came; give it audio"
+                )
+            values = mix(values)  # (B, T, L, W) -> (B, T, W)
+        return SpeechFeatures(values, features.padding_mask)
 
     @property
     def adapter_dtype(self) -> torch.dtype:

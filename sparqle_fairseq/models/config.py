@@ -3,28 +3,49 @@
 # fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Optional
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
+from omegaconf import open_dict
 
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.front_end import DOWNSAMPLING
+from sparqle_fairseq.models.masking import FeatureMasks
 from sparqle_fairseq.models.qformer import QUERY_STARTS, QFormerConfig
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SOURCES = ("audio", "units")
 
 
 @dataclass
 class AdapterConfig(FairseqDataclass):
     speech_encoder: Optional[str] = field(
-        default=None, metadata={"help": "fairseq checkpoint of the speech encoder (HuBERT, wav2vec 2.0, data2vec)"}
+        default=None,
+        metadata={
+            "help": "the frozen speech encoder: a fairseq checkpoint (HuBERT, wav2vec 2.0, data2vec), a Hugging Face "
+            "folder or hub id (those, WavLM, Whisper), or s3prl:NAME"
+        },
     )
     encoder_layer: str = field(
-        default="last", metadata={"help": "layer whose output the Q-Former reads: last, or 1 for the first, and so on"}
+        default="last",
+        metadata={
+            "help": "layer whose output the Q-Former reads: last, 1 for the first and so on, or weighted for a learned "
+            "sum of all"
+        },
     )
     encoder_dtype: ChoiceEnum(list(DTYPES)) = field(  # type: ignore[valid-type]
         default="fp32", metadata={"help": "precision of the frozen encoder, apart from the trainer's"}
     )
+    # The task has this option too; here it goes into the checkpoint.
+    source: ChoiceEnum(list(SOURCES)) = field(  # type: ignore[valid-type]
+        default="audio", metadata={"help": "audio (or features of it), or units: <split>.km beside <split>.tsv"}
+    )
+    unit_vocabulary: int = field(default=0, metadata={"help": "number of different units, for --source units"})
+    unit_rate: float = field(default=50.0, metadata={"help": "units a second (before --collapse-units)"})
+    collapse_units: bool = field(default=False, metadata={"help": "read consecutive equal units as one"})
     hidden_size: int = field(default=768, metadata={"help": "Q-Former width"})
     layers: int = field(default=12, metadata={"help": "Q-Former layers"})
     heads: int = field(default=12, metadata={"help": "Q-Former attention heads"})
@@ -38,8 +59,35 @@ class AdapterConfig(FairseqDataclass):
             "the speech carries positions"
         },
     )
+    query_window_seconds: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "cut the speech into windows of so many seconds, each read by --queries-per-window queries; by "
+            "default --queries read the whole utterance"
+        },
+    )
+    queries_per_window: Optional[int] = field(
+        default=None, metadata={"help": "number of learned queries, the same ones in every window"}
+    )
+    speech_downsample: ChoiceEnum(list(DOWNSAMPLING)) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={
+            "help": "before the Q-Former, join --speech-stride frames: stack (side by side), conv (learned) or none"
+        },
+    )
+    speech_stride: int = field(default=1, metadata={"help": "encoder frames in a frame that the Q-Former reads"})
     max_text_positions: int = field(default=512, metadata={"help": "longest transcript, in tokens"})
     dropout: float = field(default=0.1, metadata={"help": "dropout in the Q-Former"})
+    time_masks: int = field(
+        default=0, metadata={"help": "stretches of each training utterance's features to hide (SpecAugment)"}
+    )
+    time_mask_frames: int = field(
+        default=25, metadata={"help": "longest such stretch, in encoder frames; never above a fifth of the utterance"}
+    )
+    channel_masks: int = field(
+        default=0, metadata={"help": "ranges of each training utterance's feature channels to hide (SpecAugment)"}
+    )
+    channel_mask_width: int = field(default=64, metadata={"help": "widest such range, in channels"})
 
 
 @dataclass
@@ -67,8 +115,8 @@ class SpeechLLMConfig(AdapterConfig):
     )
 
 
-# What makes two adapters the same shape; a stage-2 run takes these from its stage-1 checkpoint.
-SHAPE_FIELDS = (
+# Fields of QFormerConfig that are options of the same name.
+QFORMER_FIELDS = (
     "hidden_size",
     "layers",
     "heads",
@@ -77,7 +125,12 @@ SHAPE_FIELDS = (
     "queries",
     "query_start",
     "max_text_positions",
+    "speech_downsample",
+    "speech_stride",
 )
+# What makes two adapters the same shape; a stage-2 run takes these from its stage-1 checkpoint.
+UNIT_FIELDS = ("source", "unit_vocabulary", "unit_rate", "collapse_units")
+SHAPE_FIELDS = (*QFORMER_FIELDS, "query_window_seconds", "queries_per_window", *UNIT_FIELDS)
 ENCODER_FIELDS = ("speech_encoder", "encoder_layer", "encoder_dtype")
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -97,8 +150,49 @@ def architecture(size: dict[str, Any]) -> Callable[[Any], None]:
     return fill
 
 
-def qformer_config(config: AdapterConfig, speech_width: int, vocab_size: int) -> QFormerConfig:
-    """The plain Q-Former configuration of fairseq's options."""
-    shape = {name: getattr(config, name) for name in SHAPE_FIELDS}
-    shape["query_start"] = str(shape["query_start"])
+def qformer_config(
+    config: AdapterConfig, speech_width: int, vocab_size: int, frame_rate: float | None = None
+) -> QFormerConfig:
+    """The plain Q-Former configuration of fairseq's options.
+
+    `frame_rate` is that of the speech encoder in Hz; windows need it. Raises `SparqleError`.
+    """
+    shape = {name: getattr(config, name) for name in QFORMER_FIELDS}
+    for name in ("query_start", "speech_downsample"):
+        shape[name] = str(shape[name])
+    seconds, count = config.query_window_seconds, config.queries_per_window
+    if (seconds is None) != (count is None):
+        raise SparqleError("--query-window-seconds and --queries-per-window go together; give both or neither")
+    if seconds is not None and count is not None:
+        if frame_rate is None:
+            raise SparqleError("--query-window-seconds needs a speech encoder with a frame rate")
+        exact = seconds * frame_rate / max(config.speech_stride, 1)
+        frames = round(exact)
+        if frames < 1 or count < 1:
+            raise SparqleError(
+                f"--query-window-seconds {seconds:g} is {exact:.2g} frames and --queries-per-window is {count}; each "
+                "must be 1 or more"
+            )
+        shape |= {"window_frames": frames, "queries": count}
     return QFormerConfig(vocab_size=vocab_size, speech_width=speech_width, dropout=config.dropout, **shape)
+
+
+def feature_masks(config: AdapterConfig, seed: int) -> FeatureMasks | None:
+    """Masks over training features, or None where none are asked for. Raises `SparqleError`."""
+    sizes = (config.time_masks, config.time_mask_frames, config.channel_masks, config.channel_mask_width)
+    for count, width, name in ((*sizes[:2], "time"), (*sizes[2:], "channel")):
+        if count < 0 or width < 1:
+            raise SparqleError(f"--{name}-masks {count} of width {width}; give 0 or more masks of width 1 or more")
+    return FeatureMasks(*sizes, seed=seed) if config.time_masks or config.channel_masks else None
+
+
+def fill_new_options(cfg: Any) -> None:
+    """Give the options of a checkpoint that are newer than it their defaults.
+
+    fairseq does so where `_name` is a model's; a model trained with `--arch` is saved under the architecture's.
+    """
+    model = ARCH_MODEL_NAME_REGISTRY.get(cfg._name, cfg._name)
+    with open_dict(cfg):
+        for option in fields(MODEL_DATACLASS_REGISTRY[model]):
+            if option.name not in cfg:
+                cfg[option.name] = option.default

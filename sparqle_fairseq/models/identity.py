@@ -17,8 +17,8 @@ from sparqle_fairseq.errors import SparqleError
 
 STATE_NAME = "frozen_identity"
 
-# Where a thing lies and in which precision it runs may change between training and use.
-_MAY_CHANGE = frozenset({"path", "dtype"})
+# Where a thing lies, in which precision it runs and which folder holds what it made may change.
+_MAY_CHANGE = frozenset({"path", "dtype", "features"})
 
 
 class IdentityError(SparqleError):
@@ -46,8 +46,11 @@ def check_identity(trained: Mapping[str, Mapping[str, Any]], given: Mapping[str,
             raise IdentityError(f"the checkpoint was trained with a {part}, but none is given now")
         for key, value in of_training.items():
             if key not in _MAY_CHANGE and of_now.get(key) != value:
+                features = of_now.get("features")
                 raise IdentityError(
                     f"the checkpoint was trained with another {part}: its {key} was {value} "
-                    f"({of_training.get('path')}), and is {of_now.get(key)} in {of_now.get('path')}; "
-                    f"give the {part} it was trained with"
+                    f"({of_training.get('path')}), and is {of_now.get(key)} in {of_now.get('path')}"
+                    + (f", whose features {features} holds" if features else "")
+                    + f"; give the {part} it was trained with"
+                    + (", or features that it made" if features else "")
                 )

@@ -102,8 +102,10 @@ def load_llm(path_or_id: str, dtype: torch.dtype = torch.float32) -> LanguageMod
             raise SparqleError(
                 f"{path_or_id} is a {config.model_type} model, not a causal language model; give another --llm"
             )
-        # In the precision it is stored in, so that its identity does not depend on --llm-dtype.
-        model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype="auto", trust_remote_code=False)
+        # In the precision it is stored in, so that its identity does not depend on --llm-dtype. Reading it does not
+        # change what the trainer draws next.
+        with torch.random.fork_rng(devices=[]):
+            model = AutoModelForCausalLM.from_pretrained(path_or_id, dtype="auto", trust_remote_code=False)
     except SparqleError:
         raise
     except Exception as error:  # transformers raises many kinds

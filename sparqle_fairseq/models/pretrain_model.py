@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from fairseq.models import register_model, register_model_architecture
+from fairseq.utils import split_paths
 from torch import Tensor
 
 from sparqle_fairseq.data.text import TranscriptTokenizer, vocabulary_hash
@@ -17,15 +18,23 @@ from sparqle_fairseq.models.config import (
     AdapterConfig,
     PretrainModelConfig,
     architecture,
+    feature_masks,
     qformer_config,
 )
+from sparqle_fairseq.models.features import open_feature_reader
 from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder, parse_layer
 from sparqle_fairseq.models.stage1 import OBJECTIVES, Stage1Adapter, Stage1Output, Stage1Text
 from sparqle_fairseq.models.transcriber import Transcriber
+from sparqle_fairseq.models.units import unit_embedding
 
 
-def open_speech_encoder(config: AdapterConfig) -> SpeechEncoder:
-    """The encoder that the options name."""
+def open_speech_encoder(config: AdapterConfig, task: Any) -> SpeechEncoder:
+    """The encoder that the options name, or what stands in for it where the task's data is units or features."""
+    if str(config.source) == "units":
+        return unit_embedding(config)
+    reader = open_feature_reader(split_paths(task.cfg.data))
+    if reader is not None:
+        return cast(SpeechEncoder, reader)
     if not config.speech_encoder:
         raise SparqleError("no speech encoder was named; give a checkpoint with --speech-encoder")
     layer = parse_layer(str(config.encoder_layer))
@@ -47,18 +56,19 @@ class PretrainModel(AdaptedModel):
         self.tokenizer = tokenizer
 
     @classmethod
-    def build_model(cls, cfg: PretrainModelConfig, task: Any) -> PretrainModel:  # noqa: ARG003
+    def build_model(cls, cfg: PretrainModelConfig, task: Any) -> PretrainModel:
         path = cfg.text_tokenizer or cfg.bert
         if not path:
             raise SparqleError("no tokenizer was named for the transcripts; give one with --text-tokenizer or --bert")
-        encoder = open_speech_encoder(cfg)
+        encoder = open_speech_encoder(cfg, task)
         tokenizer = TranscriptTokenizer.load(path)
         adapter = Stage1Adapter(
-            qformer_config(cfg, encoder.width, tokenizer.vocab_size),
+            qformer_config(cfg, encoder.width, tokenizer.vocab_size, encoder.frame_rate),
             tokenizer.decode_token,
             tokenizer.pad,
             cfg.contrastive_width,
             cfg.temperature,
+            feature_masks(cfg, int(task.cfg.seed)),
         )
         if cfg.bert:
             load_bert(adapter.qformer, cfg.bert)
@@ -75,7 +85,7 @@ class PretrainModel(AdaptedModel):
         objectives: tuple[str, ...] = OBJECTIVES,
         active: bool = True,
     ) -> Stage1Output:
-        """`source` (B, S) or (B, T, W), `text` (B, L), keys (B,); see `Stage1Adapter.forward`."""
+        """`source` (B, S) or (B, T, W), or units (B, T), `text` (B, L), keys (B,); see `Stage1Adapter.forward`."""
         speech = self.encode_speech(source, padding_mask)
         batch = Stage1Text(text, text_padding_mask, identity, utterance)
         return self.adapter(speech.values, speech.padding_mask, batch, self.num_updates, objectives, active)

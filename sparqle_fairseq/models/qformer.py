@@ -4,7 +4,12 @@ The architecture of BLIP-2 (Li et al. 2023, arXiv 2301.12597) over speech as in 
 arXiv 2502.09284): post-LayerNorm BERT layers; every `cross_attention_freq`-th layer lets the queries, and only them,
 attend to the speech; queries and text have feed-forward blocks of their own. Plain PyTorch: no fairseq in here.
 
-Shapes: B utterances, T speech frames, W speech width, Q queries, L text tokens, H hidden size, V vocabulary.
+With `window_frames` the same queries read one window of the speech after the other (the idea of SALMONN's window-level
+Q-Former, Tang et al. 2023, arXiv 2310.13289): windows are folded into the batch, so memory and time grow with the
+length of the speech and no faster. Windows do not see each other; a text sees the queries of all of them.
+
+Shapes: B utterances, T speech frames, W speech width, Q queries of an utterance, L text tokens, H hidden size,
+V vocabulary; N windows of an utterance (1 without windows), each with Q / N queries and F frames.
 Every padding mask is a bool tensor, True at padding.
 """
 
@@ -18,6 +23,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.front_end import DOWNSAMPLING, FrontEnd, stacked_width
+from sparqle_fairseq.models.windows import fold_frames, own_window_mask, query_padding
 
 SPEECH_NORM_EPS = 1e-5
 BERT_NORM_EPS = 1e-12
@@ -40,12 +49,45 @@ class QFormerConfig:
     max_text_positions: int = 512
     dropout: float = 0.1
     query_start: str = "learned"
+    speech_downsample: str = "none"
+    speech_stride: int = 1  # encoder frames in a frame that the queries read
+    window_frames: int = 0  # frames (after the stride) in a window that `queries` read; 0: the whole utterance
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.heads:
-            raise ValueError(f"hidden size {self.hidden_size} does not divide into {self.heads} attention heads")
+        if self.heads < 1 or self.hidden_size % self.heads:
+            raise SparqleError(f"--hidden-size {self.hidden_size} does not divide into --heads {self.heads}")
         if self.query_start not in QUERY_STARTS:
-            raise ValueError(f"query start {self.query_start!r} is unknown; choose from {', '.join(QUERY_STARTS)}")
+            raise SparqleError(f"query start {self.query_start!r} is unknown; choose from {', '.join(QUERY_STARTS)}")
+        if self.speech_downsample not in DOWNSAMPLING:
+            raise SparqleError(
+                f"speech downsampling {self.speech_downsample!r} is unknown; choose from {', '.join(DOWNSAMPLING)}"
+            )
+        if self.speech_stride < 1 or (self.speech_stride > 1) != (self.speech_downsample != "none"):
+            raise SparqleError(
+                f"--speech-stride {self.speech_stride} does not go with --speech-downsample {self.speech_downsample}; "
+                "give stack or conv with a stride of 2 or more, or none with 1"
+            )
+        if self.window_frames < 0:
+            raise SparqleError(
+                f"a window of {self.window_frames} frames cannot be; give 1 or more, or 0 for no windows"
+            )
+        for option in ("queries", "layers", "cross_attention_freq", "max_text_positions"):
+            if getattr(self, option) < 1:
+                raise SparqleError(f"--{option.replace('_', '-')} {getattr(self, option)} must be 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise SparqleError(f"--dropout {self.dropout:g} must be at least 0 and below 1")
+
+    @property
+    def read_width(self) -> int:
+        """Width of what the queries read."""
+        return stacked_width(self.speech_downsample, self.speech_width, self.speech_stride)
+
+    def query_count(self, frames: Tensor) -> Tensor:
+        """How many queries speak for utterances of `frames` encoder frames (B,)."""
+        if not self.window_frames:
+            return torch.full_like(frames, self.queries)
+        windows = -(frames // -(self.speech_stride * self.window_frames))
+        return windows.clamp(min=1) * self.queries
 
 
 KeyValue = tuple[Tensor, Tensor]  # each (B, heads, positions, H / heads)
@@ -55,17 +97,27 @@ class SpeechMemory(NamedTuple):
     """Keys and values of the speech for each layer that reads it, computed once and shared by all passes."""
 
     key_values: dict[int, KeyValue]
-    keep: Tensor  # (B, 1, 1, T), True at real frames
+    keep: Tensor  # (B * N, 1, 1, F), True at real frames
+    windows: int = 1  # N
+    query_padding: Tensor | None = None  # (B, Q), True at queries of windows beyond an utterance's end; None: all real
+
+    @property
+    def utterances(self) -> int:
+        return self.keep.size(0) // self.windows
 
     def select(self, rows: Tensor) -> SpeechMemory:
         """The memory of the utterances `rows` (any number of them, repeats allowed)."""
+        padding = None if self.query_padding is None else self.query_padding.index_select(0, rows)
+        if self.windows > 1:
+            rows = (rows[:, None] * self.windows + torch.arange(self.windows, device=rows.device)).flatten()
         key_values = {i: (k.index_select(0, rows), v.index_select(0, rows)) for i, (k, v) in self.key_values.items()}
-        return SpeechMemory(key_values, self.keep.index_select(0, rows))
+        return SpeechMemory(key_values, self.keep.index_select(0, rows), self.windows, padding)
 
 
 class QueryOutput(NamedTuple):
     hidden: Tensor  # (B, Q, H)
     cache: list[KeyValue]  # self-attention keys and values of the queries, one pair a layer
+    padding_mask: Tensor | None = None  # (B, Q), as in `SpeechMemory.query_padding`
 
 
 class TextOutput(NamedTuple):
@@ -112,6 +164,12 @@ class Attention(nn.Module):
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, H)
         return self.norm(x + self.dropout(self.output(mixed)))
 
+    def weights(self, x: Tensor, key_value: KeyValue, keep: Tensor | None) -> Tensor:
+        """The probabilities (B, heads, N, S) by which `forward` mixes the values: to look at, not for training."""
+        query, key = self._split(self.query(x)), key_value[0]
+        scores = query @ key.transpose(-1, -2) / math.sqrt(key.size(-1))
+        return (scores if keep is None else scores.masked_fill(~keep, -torch.inf)).float().softmax(dim=-1)
+
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, positions, H / heads)
 
@@ -136,7 +194,7 @@ class Layer(nn.Module):
     def __init__(self, config: QFormerConfig, reads_speech: bool) -> None:
         super().__init__()
         self.self_attention = Attention(config, config.hidden_size)
-        self.cross_attention = Attention(config, config.speech_width) if reads_speech else None
+        self.cross_attention = Attention(config, config.read_width) if reads_speech else None
         self.query_ffn = FeedForward(config)
         self.text_ffn: FeedForward | None = FeedForward(config)
 
@@ -160,7 +218,10 @@ class Layer(nn.Module):
             if self.cross_attention is not None:
                 if memory is None:
                     raise ValueError("queries need the speech memory")
-                query = self.cross_attention(query, memory.key_values[index], memory.keep)
+                own = query
+                if own.size(0) < memory.keep.size(0):  # one row a window: its queries read it, and no other
+                    own = own.reshape(memory.keep.size(0), -1, own.size(-1))
+                query = self.cross_attention(own, memory.key_values[index], memory.keep).reshape(query.shape)
             parts.append(self.query_ffn(query))
         if x.size(1) > queries:
             if self.text_ffn is None:
@@ -211,7 +272,10 @@ class QFormer(nn.Module):
         super().__init__()
         self.config = config
         self.query_tokens = nn.Parameter(torch.empty(1, config.queries, config.hidden_size))
-        self.speech_norm = nn.LayerNorm(config.speech_width, eps=SPEECH_NORM_EPS)
+        # How much of its window's place a query starts with; without windows there is no such parameter.
+        self.window_place = nn.Parameter(torch.empty(())) if config.window_frames else None
+        self.front_end = FrontEnd(config.speech_downsample, config.speech_stride, config.speech_width)
+        self.speech_norm = nn.LayerNorm(config.read_width, eps=SPEECH_NORM_EPS)
         self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
@@ -235,6 +299,8 @@ class QFormer(nn.Module):
             self.query_tokens.data.copy_(sinusoidal_positions(slots, self.config.hidden_size))
         else:
             nn.init.normal_(self.query_tokens, std=INIT_STD)
+        if self.window_place is not None:
+            nn.init.constant_(self.window_place, 1.0 if self.config.query_start == "monotonic" else INIT_STD)
         self.copy_text_feed_forward()
 
     def copy_text_feed_forward(self) -> None:
@@ -250,24 +316,36 @@ class QFormer(nn.Module):
 
     def read_speech(self, values: Tensor, padding_mask: Tensor) -> SpeechMemory:
         """Keys and values of the speech `values` (B, T, W) with `padding_mask` (B, T)."""
+        values, padding_mask = self.front_end(values, padding_mask)
         speech = self.speech_norm(values)
         if self.config.query_start == "monotonic":
             speech = speech + self._speech_positions(padding_mask, speech.size(-1)).to(speech)
+        windows, beyond = 1, None
+        if self.config.window_frames:
+            beyond = query_padding(padding_mask, self.config.window_frames, self.config.queries)
+            windows = beyond.size(1) // self.config.queries
+            speech = fold_frames(speech, self.config.window_frames)  # (B * N, F, W)
+            padding_mask = fold_frames(padding_mask, self.config.window_frames, fill=True)
         # An utterance without a single real frame would make the softmax NaN: let it see its first (zero) frame.
         first = torch.arange(padding_mask.size(1), device=padding_mask.device) == 0
-        keep = ~padding_mask | (padding_mask.all(dim=1, keepdim=True) & first)  # (B, T)
+        keep = ~padding_mask | (padding_mask.all(dim=1, keepdim=True) & first)  # (B * N, F)
         key_values = {
             i: layer.cross_attention.key_value(speech)
             for i, layer in enumerate(self.each_layer())
             if layer.cross_attention is not None
         }
-        return SpeechMemory(key_values, keep[:, None, None, :])
+        return SpeechMemory(key_values, keep[:, None, None, :], windows, beyond)
 
     def query(self, memory: SpeechMemory) -> QueryOutput:
         """Queries alone: what they read from the speech."""
-        queries = self.query_tokens.expand(memory.keep.size(0), -1, -1)
-        hidden, cache = self._run(self._embed(queries), self.config.queries, None, None, memory)
-        return QueryOutput(hidden, cache)
+        count, windows = memory.utterances, memory.windows
+        rows = (count * windows, self.config.queries, self.config.hidden_size)  # a window is a row of its own
+        queries = self._embed(self._queries(memory)).reshape(rows)
+        hidden, cache = self._run(queries, self.config.queries, None, None, memory)
+        if windows > 1:
+            hidden = hidden.reshape(count, -1, hidden.size(-1))
+            cache = [(_join_windows(key, windows), _join_windows(value, windows)) for key, value in cache]
+        return QueryOutput(hidden, cache, memory.query_padding)
 
     def encode_text(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """Text alone, bidirectional: `tokens` (B, L) -> (B, L, H)."""
@@ -276,27 +354,41 @@ class QFormer(nn.Module):
 
     def match(self, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory) -> Tensor:
         """Queries and text see each other: the query positions' output (B, Q, H)."""
-        queries = self.query_tokens.expand(tokens.size(0), -1, -1)
-        count = self.config.queries
+        queries = self._queries(memory)
+        count = queries.size(1)
         embedded = self._embed(torch.cat([queries, self._text().embed(tokens)], dim=1))  # (B, Q + L, H)
-        keep = torch.cat([padding_mask.new_ones(tokens.size(0), count), ~padding_mask], dim=1)  # (B, Q + L)
-        hidden, _ = self._run(embedded, count, keep[:, None, None, :], None, memory)
+        if memory.query_padding is None:
+            seen = torch.cat([padding_mask.new_ones(tokens.size(0), count), ~padding_mask], dim=1)  # (B, Q + L)
+            keep = seen[:, None, None, :]
+        else:
+            seen = ~torch.cat([memory.query_padding, padding_mask], dim=1)
+            keep = own_window_mask(memory.windows, self.config.queries, tokens.size(1), seen)
+        hidden, _ = self._run(embedded, count, keep, None, memory)
         return hidden[:, :count]
 
     def decode_text(
-        self, tokens: Tensor, padding_mask: Tensor | None, cache: list[KeyValue], past_tokens: int = 0
+        self,
+        tokens: Tensor,
+        padding_mask: Tensor | None,
+        cache: list[KeyValue],
+        past_tokens: int = 0,
+        query_padding: Tensor | None = None,
     ) -> TextOutput:
         """Causal text after the cached queries and `past_tokens` earlier text tokens.
 
-        `tokens` (B, L) with `padding_mask` (B, L) or None; returns (B, L, H) and the cache extended by the text.
-        Logits come from `predict`.
+        `tokens` (B, L) with `padding_mask` (B, L) or None, `query_padding` (B, Q) as `query` gave it; returns (B, L, H)
+        and the cache extended by the text. Logits come from `predict`.
         """
         length = tokens.size(1)
         prefix = cache[0][0].size(2)
         causal = torch.ones(length, prefix + length, dtype=torch.bool, device=tokens.device).tril(prefix)
         keep = causal[None, None]  # (1, 1, L, prefix + L)
-        if padding_mask is not None:
-            seen = torch.cat([padding_mask.new_ones(tokens.size(0), prefix), ~padding_mask], dim=1)
+        if padding_mask is not None or query_padding is not None:
+            seen = causal.new_ones(tokens.size(0), prefix + length)
+            if query_padding is not None:
+                seen[:, : query_padding.size(1)] = ~query_padding
+            if padding_mask is not None:
+                seen[:, prefix:] = ~padding_mask
             keep = keep & seen[:, None, None, :]
         hidden, cache = self._run(self._embed(self._text().embed(tokens, past_tokens)), 0, keep, cache, None)
         return TextOutput(hidden, cache)
@@ -328,8 +420,32 @@ class QFormer(nn.Module):
             raise ValueError("this Q-Former was built without its text branch")
         return self.text
 
+    def _queries(self, memory: SpeechMemory) -> Tensor:
+        """Learned queries (B, Q, H); with windows, the same ones in each, and in which window they stand.
+
+        The first window's are the learned ones as they are.
+        """
+        queries: Tensor = self.query_tokens
+        if self.window_place is not None:
+            index = torch.arange(memory.windows, device=queries.device)
+            place = sinusoidal_positions(index, queries.size(-1)) - sinusoidal_positions(index[:1], queries.size(-1))
+            queries = queries + self.window_place * place[:, None].to(queries)  # (N, Q / N, H)
+        return queries.reshape(1, -1, queries.size(-1)).expand(memory.utterances, -1, -1)
+
     def _speech_positions(self, padding_mask: Tensor, width: int) -> Tensor:
-        """Frame t of an utterance with n real frames stands at (t + 0.5) / n of the queries' positions: (B, T, W)."""
-        frames = torch.arange(padding_mask.size(1), device=padding_mask.device) + 0.5  # (T,)
-        real = (~padding_mask).sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
-        return sinusoidal_positions(frames / real * self.config.queries, width)
+        """Where frames stand among the queries that read them: (B, T, W).
+
+        Frame t of an utterance with n real frames stands at (t + 0.5) / n of the queries' positions; with windows, at
+        the same share of its window.
+        """
+        frames = torch.arange(padding_mask.size(1), device=padding_mask.device)  # (T,)
+        if self.config.window_frames:
+            share = ((frames % self.config.window_frames + 0.5) / self.config.window_frames)[None]  # (1, T)
+        else:
+            share = (frames + 0.5) / (~padding_mask).sum(dim=1, keepdim=True).clamp(min=1)  # (B, T)
+        return sinusoidal_positions(share * self.config.queries, width)
+
+
+def _join_windows(x: Tensor, windows: int) -> Tensor:
+    """Keys or values of windows (B * N, heads, Q / N, H / heads) -> of utterances (B, heads, Q, H / heads)."""
+    return x.unflatten(0, (-1, windows)).transpose(1, 2).flatten(2, 3)

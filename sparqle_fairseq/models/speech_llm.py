@@ -15,18 +15,21 @@ from torch import Tensor, nn
 from sparqle_fairseq.compat import allow_fairseq_checkpoints
 from sparqle_fairseq.data.instructions import SPEECH_PLACE
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.adapted import AdaptedModel, check_names
+from sparqle_fairseq.models.adapted import AdaptedModel, add_layer_mix, check_names
 from sparqle_fairseq.models.config import (
     DTYPES,
     ENCODER_FIELDS,
     SHAPE_FIELDS,
     SIZES,
+    AdapterConfig,
     SpeechLLMConfig,
     architecture,
+    feature_masks,
     qformer_config,
 )
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity
 from sparqle_fairseq.models.llm import LanguageModel, load_llm
+from sparqle_fairseq.models.masking import FeatureMasks
 from sparqle_fairseq.models.pretrain_model import open_speech_encoder
 from sparqle_fairseq.models.prompted_llm import PromptedLLM
 from sparqle_fairseq.models.qformer import QFormer, QFormerConfig
@@ -37,16 +40,26 @@ _STAGE1_ONLY = ("speech_projection.", "text_projection.", "matching_head.", "tem
 
 
 class Stage2Adapter(nn.Module):
-    """Q-Former without its text branch, and the projector."""
+    """Q-Former without its text branch, and the projector. `masks` hide parts of the speech in training mode only."""
 
-    def __init__(self, config: QFormerConfig, llm_width: int) -> None:
+    def __init__(self, config: QFormerConfig, llm_width: int, masks: FeatureMasks | None = None) -> None:
         super().__init__()
+        self.masks = masks
         self.qformer = QFormer(config, with_text=False)
         self.projector = nn.Linear(config.hidden_size, llm_width)
 
-    def forward(self, values: Tensor, padding_mask: Tensor) -> Tensor:
-        """Speech (B, T, W) with its padding mask (B, T) -> embeddings for the LLM (B, Q, M)."""
-        return self.projector(self.qformer.query(self.qformer.read_speech(values, padding_mask)).hidden)
+    def forward(
+        self, values: Tensor, padding_mask: Tensor, utterance: Tensor | None = None, update: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Speech (B, T, W) with its padding mask (B, T) -> embeddings for the LLM (B, Q, M).
+
+        Also which of them do not count, (B, Q) True at padding; None where all do. `utterance` (B,) keys and `update`
+        say where masks lie.
+        """
+        if self.training and self.masks is not None and utterance is not None:
+            values = self.masks(values, padding_mask, utterance, update)
+        queries = self.qformer.query(self.qformer.read_speech(values, padding_mask))
+        return self.projector(queries.hidden), queries.padding_mask
 
 
 @register_model("sparqle_llm", dataclass=SpeechLLMConfig)
@@ -61,10 +74,13 @@ class SpeechLLM(AdaptedModel):
     def build_model(cls, cfg: SpeechLLMConfig, task: Any) -> SpeechLLM:
         if not cfg.llm:
             raise SparqleError("no LLM was named; give a folder or hub id with --llm")
-        encoder = open_speech_encoder(cfg)
+        encoder = open_speech_encoder(cfg, task)
         llm = load_llm(cfg.llm, DTYPES[str(cfg.llm_dtype)])
         # No text branch, so no vocabulary of its own: one word stands for it while the layers are built.
-        adapter = Stage2Adapter(qformer_config(cfg, encoder.width, vocab_size=1), llm.width)
+        adapter = Stage2Adapter(
+            qformer_config(cfg, encoder.width, 1, encoder.frame_rate), llm.width, feature_masks(cfg, int(task.cfg.seed))
+        )
+        add_layer_mix(adapter, encoder)
         if cfg.pretrained_adapter and not task.building_from_checkpoint:
             _start_from(adapter, cfg.pretrained_adapter, encoder)
         return cls(encoder, adapter, llm)
@@ -77,52 +93,76 @@ class SpeechLLM(AdaptedModel):
         prompt_padding_mask: Tensor,
         answer: Tensor,
         answer_padding_mask: Tensor,
+        utterance: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, L, V): column j says what follows the prompt and the answer's first j tokens."""
-        prefix, seen = self.prompt_embeddings(source, padding_mask, prompt, prompt_padding_mask)
+        prefix, seen = self.prompt_embeddings(source, padding_mask, prompt, prompt_padding_mask, utterance)
         embeddings = torch.cat([prefix, self.llm.embed(answer[:, :-1]).to(prefix)], dim=1)
         seen = torch.cat([seen, ~answer_padding_mask[:, :-1]], dim=1)
         columns = torch.arange(prefix.size(1) - 1, embeddings.size(1), device=embeddings.device)
         return self.llm(embeddings, seen, logits_to_keep=columns)[0]
 
     def prompt_embeddings(
-        self, source: Tensor, padding_mask: Tensor, prompt: Tensor, prompt_padding_mask: Tensor
+        self,
+        source: Tensor,
+        padding_mask: Tensor,
+        prompt: Tensor,
+        prompt_padding_mask: Tensor,
+        utterance: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The prompt with the speech in its place: (B, P - 1 + Q, M), left-padded, and where it is real."""
         speech = self.encode_speech(source, padding_mask)
-        spoken = self.adapter(speech.values, speech.padding_mask)  # (B, Q, M)
+        spoken, beyond = self.adapter(speech.values, speech.padding_mask, utterance, self.num_updates)  # (B, Q, M)
         words = self.llm.embed(prompt)  # (B, P, M)
-        return splice(words, prompt, prompt_padding_mask, spoken.to(words.dtype))
+        return splice(words, prompt, prompt_padding_mask, spoken.to(words.dtype), beyond)
 
     def step_decoder(self) -> PromptedLLM:
         return PromptedLLM(self)
 
-    def max_answer_tokens(self, net_input: dict[str, Any]) -> int:
-        """Room for an answer, its end token included, behind this batch's prompts and the speech."""
-        return self.llm.context - net_input["prompt"].size(1) - self.adapter.qformer.config.queries
+    def max_answer_tokens(self, net_input: dict[str, Any]) -> Tensor:
+        """Room (B,) for each answer, its end token included, behind its own prompt and speech."""
+        frames = (~net_input["padding_mask"]).sum(dim=1)
+        if net_input["source"].dim() == 2:  # samples: no encoder makes more frames of them than its rate says
+            frames = (frames * self.speech_encoder.frame_rate / self.speech_encoder.sample_rate).ceil().long()
+        prompt = (~net_input["prompt_padding_mask"]).sum(dim=1)
+        return self.llm.context - prompt - self.adapter.qformer.config.query_count(frames)
 
 
-def splice(words: Tensor, prompt: Tensor, padding_mask: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
+def splice(
+    words: Tensor, prompt: Tensor, padding_mask: Tensor, speech: Tensor, speech_padding_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Put `speech` (B, Q, M) where each prompt has its place.
 
-    `words` (B, P, M) are the embeddings of `prompt` (B, P), padded at the left; returns (B, P - 1 + Q, M) and the
-    bool (B, P - 1 + Q) that is True at real positions.
+    `words` (B, P, M) are the embeddings of `prompt` (B, P), padded at the left; `speech_padding_mask` (B, Q) is True at
+    the end of speech that has fewer queries. Returns (B, P - 1 + Q, M) and the bool (B, P - 1 + Q) that is True at real
+    positions; what is padding goes to the left, so that answers start in the same column.
     """
-    queries = speech.size(1)
+    counts = [speech.size(1)] * speech.size(0)
+    if speech_padding_mask is not None:
+        counts = (~speech_padding_mask).sum(dim=1).tolist()
     rows, seen = [], []
     for i, place in enumerate((prompt == SPEECH_PLACE).int().argmax(dim=1).tolist()):
-        rows.append(torch.cat([words[i, :place], speech[i], words[i, place + 1 :]]))
+        count = counts[i]
+        rows.append(torch.cat([speech[i, count:], words[i, :place], speech[i, :count], words[i, place + 1 :]]))
         real = ~padding_mask[i]
-        seen.append(torch.cat([real[:place], real.new_ones(queries), real[place + 1 :]]))
+        beyond = real.new_zeros(speech.size(1) - count)
+        seen.append(torch.cat([beyond, real[:place], real.new_ones(count), real[place + 1 :]]))
     return torch.stack(rows), torch.stack(seen)
 
 
 def take_adapter_options(cfg: Any) -> None:
     """Fill in, from `--pretrained-adapter`, the adapter's sizes, and the encoder unless one was named."""
     trained = _read_adapter(cfg.pretrained_adapter)["cfg"]
+    source = str(trained.get("source", "audio"))
+    if str(cfg.source) == "units" and source != "units":
+        raise SparqleError(
+            f"--source units, but --pretrained-adapter {cfg.pretrained_adapter} was trained on {source}; leave "
+            "--source out or give a checkpoint that was trained on units"
+        )
     # A named encoder may be the same one at another place; that it is the same is checked when it is loaded.
     for name in SHAPE_FIELDS if cfg.speech_encoder else SHAPE_FIELDS + ENCODER_FIELDS:
-        cfg[name] = trained[name]
+        # Checkpoints older than an option were trained with what is its default now.
+        cfg[name] = trained.get(name, AdapterConfig.__dataclass_fields__[name].default)
 
 
 def _read_adapter(path: str) -> dict[str, Any]:
@@ -147,8 +187,18 @@ def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder) -> No
     tensors: dict[str, Tensor] = _read_adapter(path)["model"]
     trained = decode_identity(tensors[STATE_NAME])
     check_identity({"speech encoder": trained["speech encoder"]}, {"speech encoder": encoder.identity})
+    # What learns in the encoder's place: embeddings of units.
+    learned = {
+        name.removeprefix("speech_encoder."): value
+        for name, value in tensors.items()
+        if name.startswith("speech_encoder.")
+    }
+    check_names(learned, encoder, f"--pretrained-adapter {path}")
+    encoder.load_state_dict(learned)
     state = {}
     for name, value in tensors.items():
+        if name.startswith("speech_encoder."):
+            continue
         place = name.removeprefix("adapter.")
         if place != STATE_NAME and not place.startswith(_STAGE1_ONLY) and ".text_ffn." not in place:
             state[place] = value

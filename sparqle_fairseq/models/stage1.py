@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.gather import gather_rows, sum_over_ranks, world_size
 from sparqle_fairseq.keyed_random import keyed_uniform
 from sparqle_fairseq.losses import (
@@ -20,6 +21,7 @@ from sparqle_fairseq.losses import (
     draw_negatives,
     similarity,
 )
+from sparqle_fairseq.models.masking import FeatureMasks
 from sparqle_fairseq.models.qformer import QFormer, QFormerConfig, QueryOutput, SpeechMemory
 
 OBJECTIVES = ("stc", "stm", "stg")
@@ -58,7 +60,10 @@ class Stage1Output(NamedTuple):
 
 
 class Stage1Adapter(nn.Module):
-    """Q-Former, contrastive projections, matching head and temperature."""
+    """Q-Former, contrastive projections, matching head and temperature.
+
+    `masks` hide parts of the speech in training mode, and in no other.
+    """
 
     def __init__(
         self,
@@ -67,8 +72,12 @@ class Stage1Adapter(nn.Module):
         pad_token: int,
         contrastive_width: int = 256,
         temperature: float = 0.07,
+        masks: FeatureMasks | None = None,
     ) -> None:
         super().__init__()
+        self.masks = masks
+        if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+            raise SparqleError(f"--temperature {temperature:g} must be {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}")
         self.decode_token = decode_token
         self.pad_token = pad_token
         self.qformer = QFormer(config)
@@ -88,11 +97,13 @@ class Stage1Adapter(nn.Module):
     ) -> Stage1Output:
         """What the losses of `objectives` need, for speech `values` (B, T, W) with `padding_mask` (B, T).
 
-        `seed` fixes the negatives of matching. A batch that is not `active` (a stand-in on a process that ran out of
-        data) gives itself to no other process.
+        `seed` (the update) fixes the negatives of matching, and the masks in training. A batch that is not `active` (a
+        stand-in on a process that ran out of data) gives itself to no other process.
         """
         if not sum_over_ranks(torch.tensor(float(active), device=values.device)):
             active = True  # nobody has data: the losses are weighted by 0 anyway, but need something to run on
+        if self.training and self.masks is not None:
+            values = self.masks(values, padding_mask, text.utterance, seed)
         memory = self.qformer.read_speech(values, padding_mask)
         queries = self.qformer.query(memory)
         contrast = matching = generation = None
@@ -124,10 +135,13 @@ class Stage1Adapter(nn.Module):
         words = self.text_features(text.tokens, text.padding_mask)  # (B, D)
         given = speech.size(0) if active else 0
         all_speech, all_words = gather_rows(speech[:given]), gather_rows(words[:given])
+        padding = all_padding = queries.padding_mask  # (B, Q), or None where every query counts
+        if padding is not None:
+            all_padding = gather_rows(padding[:given], fill=True)
         temperature = self.clamped_temperature()
         return Contrast(
-            similarity(speech, all_words, temperature),
-            similarity(all_speech, words, temperature).T,
+            similarity(speech, all_words, temperature, padding),
+            similarity(all_speech, words, temperature, all_padding).T,
             text.identity,
             gather_rows(text.identity[:given]),
         )
@@ -158,29 +172,38 @@ class Stage1Adapter(nn.Module):
         all_padding = gather_rows(text.padding_mask[:given], fill=True)
         extra = all_tokens.size(1) - text.tokens.size(1)
         own = torch.arange(values.size(0), device=values.device)
-        own_speech = self.qformer.match(
+        own_speech = self.matching_logits(
             torch.cat([F.pad(text.tokens, (0, extra), value=self.pad_token), all_tokens[negative_text]]),
             torch.cat([F.pad(text.padding_mask, (0, extra), value=True), all_padding[negative_text]]),
             memory.select(torch.cat([own, own[has_text]])),
-        )  # (B + P', Q, H)
+        )  # (B + P', 2)
         if world_size() == 1:
             foreign = memory.select(negative_speech)
         else:
-            # The encoder is frozen: its features travel without gradient, keys and values are made here.
-            all_values = gather_rows(values[:given].detach())
+            # What a frozen encoder gave travels without gradient, learned embeddings of units with it; keys and values
+            # are made here.
+            all_values = gather_rows(values[:given])
             all_mask = gather_rows(padding_mask[:given], fill=True)
             foreign = self.qformer.read_speech(all_values[negative_speech], all_mask[negative_speech])
-        foreign_speech = self.qformer.match(text.tokens[has_speech], text.padding_mask[has_speech], foreign)
-        hidden = torch.cat([own_speech[: own.numel()], foreign_speech, own_speech[own.numel() :]])  # (P, Q, H)
-        logits = self.matching_head(hidden).mean(dim=1)  # (P, 2)
+        foreign_speech = self.matching_logits(text.tokens[has_speech], text.padding_mask[has_speech], foreign)
+        logits = torch.cat([own_speech[: own.numel()], foreign_speech, own_speech[own.numel() :]])  # (P, 2)
         labels = torch.zeros(logits.size(0), dtype=torch.long, device=logits.device)
         labels[: own.numel()] = MATCHED
         return Matching(logits, labels)
+
+    def matching_logits(self, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory) -> Tensor:
+        """Whether text and speech belong together, the mean over the queries that count: (P, 2)."""
+        logits = self.matching_head(self.qformer.match(tokens, padding_mask, memory))  # (P, Q, 2)
+        if memory.query_padding is None:
+            return logits.mean(dim=1)
+        counts = (~memory.query_padding).to(logits)[..., None]
+        return (logits * counts).sum(dim=1) / counts.sum(dim=1)
 
     def generation(self, queries: QueryOutput, text: Stage1Text) -> Generation:
         """Next-token logits where there is a target; the first token becomes [DEC]."""
         inputs = text.tokens.clone()
         inputs[:, 0] = self.decode_token
-        hidden = self.qformer.decode_text(inputs, text.padding_mask, queries.cache).hidden[:, :-1]  # (B, L - 1, H)
+        output = self.qformer.decode_text(inputs, text.padding_mask, queries.cache, query_padding=queries.padding_mask)
+        hidden = output.hidden[:, :-1]  # (B, L - 1, H)
         has_target = ~text.padding_mask[:, 1:]
         return Generation(self.qformer.predict(hidden[has_target]), text.tokens[:, 1:][has_target])

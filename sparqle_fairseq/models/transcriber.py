@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class TextState(NamedTuple):
     cache: list[KeyValue]  # keys and values of the queries and of the text so far
     past_tokens: int
+    query_padding: Tensor | None = None  # (N, Q), True at queries that do not count; None: all do
 
 
 class Transcriber:
@@ -28,13 +29,14 @@ class Transcriber:
         qformer = self.model.adapter.qformer
         queries = qformer.query(qformer.read_speech(speech.values, speech.padding_mask))
         first = torch.full((speech.values.size(0),), self.model.tokenizer.decode_token, device=speech.values.device)
-        return self.step(first, TextState(queries.cache, 0))
+        return self.step(first, TextState(queries.cache, 0, queries.padding_mask))
 
     def step(self, tokens: Tensor, state: TextState) -> tuple[Tensor, TextState]:
         qformer = self.model.adapter.qformer
-        hidden, cache = qformer.decode_text(tokens[:, None], None, state.cache, state.past_tokens)
-        return qformer.predict(hidden[:, 0]), TextState(cache, state.past_tokens + 1)
+        hidden, cache = qformer.decode_text(tokens[:, None], None, state.cache, state.past_tokens, state.query_padding)
+        return qformer.predict(hidden[:, 0]), TextState(cache, state.past_tokens + 1, state.query_padding)
 
     def reorder(self, state: TextState, rows: Tensor) -> TextState:
         cache = [(key.index_select(0, rows), value.index_select(0, rows)) for key, value in state.cache]
-        return TextState(cache, state.past_tokens)
+        padding = None if state.query_padding is None else state.query_padding.index_select(0, rows)
+        return TextState(cache, state.past_tokens, padding)

@@ -13,13 +13,19 @@ import numpy as np
 from fairseq.tasks import FairseqTask
 from fairseq.utils import split_paths
 
-from sparqle_fairseq.data.dataset import SpeechDataset, TextSide
-from sparqle_fairseq.data.manifest import read_manifest
+from sparqle_fairseq.data.augment import SpeedPerturbation
+from sparqle_fairseq.data.dataset import RoomCheck, SpeechDataset, TextSide
+from sparqle_fairseq.data.manifest import Manifest, read_manifest
 from sparqle_fairseq.data.text import TextDictionary
+from sparqle_fairseq.data.units import UnitFile, read_units
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.generator import HypothesisGenerator, settings_of
 from sparqle_fairseq.generate.scores import TextScores
-from sparqle_fairseq.models.features import check_features
+from sparqle_fairseq.models.config import fill_new_options
+from sparqle_fairseq.models.features import check_sources, settle_encoder
+from sparqle_fairseq.models.units import UnitEmbedding
+from sparqle_fairseq.visual.attention import frame_rate
+from sparqle_fairseq.visual.tensorboard import SampleBoard
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +45,7 @@ class SpeechTask(FairseqTask):
         self.building_from_checkpoint = False
         self.model: Any = None
         self._validation_generator: HypothesisGenerator | None = None
+        self._board: SampleBoard | None = None
 
     @classmethod
     def setup_task(cls, cfg: Any, **_: Any) -> SpeechTask:
@@ -56,14 +63,25 @@ class SpeechTask(FairseqTask):
         """The stage's side of the text; `saved` are the task options of the checkpoint in use, or None."""
         raise NotImplementedError
 
+    def room_check(self) -> RoomCheck | None:
+        """What looks at each utterance with its text, where a stage can run out of room for the two."""
+        return None
+
     # ---- models
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         self.building_from_checkpoint = from_checkpoint
+        if from_checkpoint:
+            fill_new_options(cfg)
+        # Here, and not in the model: fairseq gives the model a copy, and saves these options in the checkpoint.
+        known = from_checkpoint or bool(getattr(cfg, "pretrained_adapter", None))
+        settle_encoder(cfg, split_paths(self.cfg.data), check=not known)
         model = super().build_model(cfg, from_checkpoint)
         self.model = model
         self._validation_generator = None
         self.bind_dictionary(model)
+        if self.cfg.visualize_interval and not from_checkpoint:
+            self._board = SampleBoard(self.cfg.tensorboard_logdir, self.cfg.visualize_samples)
         return model
 
     @property
@@ -105,7 +123,10 @@ class SpeechTask(FairseqTask):
             for name in split.split(",")
         ]
         encoder = self.model.speech_encoder
-        check_features(Path(folder), encoder.identity)
+        units = self._read_units(manifests)
+        if units is None:
+            for manifest in manifests:
+                check_sources(manifest, encoder)
         self.datasets[split] = SpeechDataset(
             manifests,
             self.text_side(training, task_cfg),
@@ -114,8 +135,26 @@ class SpeechTask(FairseqTask):
             shuffle=training,
             skip_bad_audio=self.cfg.skip_bad_audio,
             feature_width=encoder.width,
+            units=units,
+            speeds=self._speeds() if training else None,
+            check=self.room_check(),
+            min_samples=encoder.min_samples,
         )
         logger.info("%s: %d utterances from %s", split, len(self.datasets[split]), folder)
+
+    def _read_units(self, manifests: Sequence[Manifest]) -> list[UnitFile] | None:
+        """The units of the manifests where the model reads units, else None."""
+        encoder = self.model.speech_encoder
+        if not isinstance(encoder, UnitEmbedding):
+            if str(self.cfg.source) == "units":
+                raise SparqleError("--source units, but the model was trained on audio; leave --source out")
+            return None
+        return [
+            read_units(manifest.path, len(manifest), encoder.vocabulary, encoder.collapsed) for manifest in manifests
+        ]
+
+    def _speeds(self) -> SpeedPerturbation | None:
+        return SpeedPerturbation.parse(self.cfg.speed_perturb, int(self.cfg.seed)) if self.cfg.speed_perturb else None
 
     @staticmethod
     def _manifest_path(folder: str, split: str) -> str:
@@ -143,12 +182,16 @@ class SpeechTask(FairseqTask):
         kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
         if len(ignored):
             names = ", ".join(dataset.where(index) for index in ignored[:NAMED_IN_LOG])
-            found = f"{len(ignored)} utterances are longer than --max-source-positions {max_positions}: {names}"
+            # The trainer's limit is the smaller one of the two.
+            limits = f"--max-source-positions {self.cfg.max_source_positions} or --max-tokens"
+            found = f"{len(ignored)} utterances are longer than {max_positions} ({limits}): {names}"
             found += ", …" if len(ignored) > NAMED_IN_LOG else ""
             if not ignore_invalid_inputs:
                 raise SparqleError(
                     f"{found}; raise the limit, or leave them out with --skip-invalid-size-inputs-valid-test"
                 )
+            if not len(kept):
+                raise SparqleError(f"none is left: {found}; raise the limit")
             logger.warning("left out: %s", found)
         return kept
 
@@ -173,6 +216,9 @@ class SpeechTask(FairseqTask):
         **_: Any,
     ) -> HypothesisGenerator:
         encoder = models[0].speech_encoder
+        alignment = getattr(args, "print_alignment", None)
+        if alignment:
+            logger.info("A- lines: frames of %g seconds and tokens, both from 0", 1 / frame_rate(models[0]))
         return HypothesisGenerator(
             settings_of(args, seed=int(self.cfg.seed)),
             pad=self.dictionary.pad(),
@@ -180,6 +226,8 @@ class SpeechTask(FairseqTask):
             max_len_a=args.max_len_a,
             max_len_b=args.max_len_b,
             samples_per_frame=encoder.sample_rate / encoder.frame_rate,
+            alignment=alignment,
+            nbest=args.nbest,
         )
 
     def inference_step(
@@ -190,6 +238,14 @@ class SpeechTask(FairseqTask):
             tokens = [[token for token in row if token != pad] for row in sample["target"].tolist()]
             self.dictionary.remember(tokens, sample["reference"])
         return generator.generate(models, sample, **kwargs)
+
+    def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
+        super().optimizer_step(optimizer, model, update_num)
+        update = update_num + 1
+        if self._board is not None and update % self.cfg.visualize_interval == 0:
+            valid = self.cfg.valid_subset.split(",")[0]
+            split = valid if valid in self.datasets else self.cfg.train_subset  # with --disable-validation
+            self._board.write(self, self.model, split, update)
 
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
         loss, sample_size, log = super().valid_step(sample, model, criterion)

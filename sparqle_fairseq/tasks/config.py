@@ -5,8 +5,10 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
+
+from sparqle_fairseq.models.config import SOURCES
 
 
 @dataclass
@@ -22,9 +24,19 @@ class SpeechTaskConfig(FairseqDataclass):
     row_task: Optional[str] = field(
         default=None, metadata={"help": "task of rows that have none: transcription or translation"}
     )
+    source: ChoiceEnum(list(SOURCES)) = field(  # type: ignore[valid-type]
+        default="audio",
+        metadata={
+            "help": "audio (or features of it), or units: <split>.km beside <split>.tsv; a checkpoint knows its own"
+        },
+    )
+    speed_perturb: Optional[str] = field(
+        default=None,
+        metadata={"help": "speeds of training audio, one drawn an utterance and epoch, such as 0.9,1.0,1.1"},
+    )
     max_source_positions: Optional[int] = field(
         default=None,
-        metadata={"help": "longest utterance, in samples at 16 kHz (or feature frames); default: no limit"},
+        metadata={"help": "longest utterance, in samples at 16 kHz (or feature frames, or units); default: no limit"},
     )
     skip_bad_audio: bool = field(
         default=False,
@@ -35,8 +47,20 @@ class SpeechTaskConfig(FairseqDataclass):
         metadata={"help": "generate text in validation and log its WER (transcription) or BLEU (translation)"},
     )
     eval_generate_beam: int = field(default=1, metadata={"help": "beam of the generation in validation"})
+    visualize_interval: int = field(
+        default=0,
+        metadata={
+            "help": "write sample texts, audio and attention pictures to --tensorboard-logdir after every so many "
+            "updates; 0: never"
+        },
+    )
+    visualize_samples: int = field(
+        default=4, metadata={"help": "utterances that --visualize-interval shows: the first of the validation set"}
+    )
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
+    valid_subset: str = II("dataset.valid_subset")
+    tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
 
 
 @dataclass

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from fairseq.tasks import register_task
+from torch import Tensor
 
 from sparqle_fairseq.data.instructions import InstructionSide
+from sparqle_fairseq.data.manifest import ManifestError
 from sparqle_fairseq.data.prompts import PromptBuilder, PromptTemplates
+from sparqle_fairseq.models.qformer import QFormerConfig
 from sparqle_fairseq.models.speech_llm import take_adapter_options
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import FinetuneTaskConfig
+
+
+@dataclass(frozen=True)
+class PromptRoom:
+    """Whether prompt, queries and answer fit into the LLM's context. Numbers only: loader processes get a copy."""
+
+    config: QFormerConfig
+    frames_a_sample: float
+    context: int
+
+    def __call__(self, item: dict[str, Any], source: Tensor, where: str) -> None:
+        frames = math.ceil(len(source) * self.frames_a_sample) if source.dim() == 1 else len(source)
+        queries = int(self.config.query_count(torch.tensor([frames])))
+        text = len(item["prompt"]) - 1 + len(item["answer"] or [])
+        if text + queries > self.context:
+            raise ManifestError(
+                f"{where}: prompt and answer have {text} tokens and the speech {queries} queries, but the LLM has room "
+                f"for {self.context}; split the utterance, or train with longer windows or fewer --queries-per-window"
+            )
 
 
 @register_task("sparqle_finetune", dataclass=FinetuneTaskConfig)
@@ -38,3 +63,10 @@ class FinetuneTask(SpeechTask):
             max_tokens=llm.context - self.model.adapter.qformer.config.queries,
             sample_seed=int(self.cfg.seed) if training else None,
         )
+
+    def room_check(self) -> PromptRoom | None:
+        """With windows, the speech's share of the LLM's context grows with its length."""
+        config, encoder = self.model.adapter.qformer.config, self.model.speech_encoder
+        if not config.window_frames:
+            return None
+        return PromptRoom(config, encoder.frame_rate / encoder.sample_rate, self.model.llm.context)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +13,7 @@ from fairseq import checkpoint_utils
 
 import sparqle_fairseq
 from sparqle_fairseq.errors import SparqleError, sentence_of
+from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.tasks.base import SpeechTask
 
 
@@ -23,7 +27,12 @@ class Trained(NamedTuple):
 
 
 def load_trained(
-    checkpoint: str | Path, *, speech_encoder: str | None = None, llm: str | None = None, cpu: bool = False
+    checkpoint: str | Path,
+    *,
+    speech_encoder: str | None = None,
+    llm: str | None = None,
+    text_tokenizer: str | None = None,
+    cpu: bool = False,
 ) -> Trained:
     """Build the model of a stage-1 or stage-2 checkpoint, in eval mode, on the GPU where there is one.
 
@@ -31,23 +40,29 @@ def load_trained(
         checkpoint: as `fairseq-train` wrote it.
         speech_encoder: where the encoder lies now, if not where it lay in training; it must be the same one.
         llm: the same of the LLM; a stage-1 checkpoint has none.
+        text_tokenizer: the same of the tokenizer of a stage-1 checkpoint; one of stage 2 has none.
         cpu: stay on the CPU.
 
     Raises:
         SparqleError: the file is missing or no checkpoint of this plugin, or encoder or LLM is not the one it was
-            trained with.
+            trained with, or the checkpoint has none.
     """
     sparqle_fairseq.register()
     if not Path(checkpoint).is_file():
         raise SparqleError(f"{checkpoint}: there is no such file; give a checkpoint of fairseq-train")
-    places = {"speech_encoder": speech_encoder, "llm": llm}
+    places = {"speech_encoder": speech_encoder, "llm": llm, "text_tokenizer": text_tokenizer}
     overrides = {name: value for name, value in places.items() if value is not None}
+    # Training's data may be a store of features, for which no encoder is loaded; here audio may come.
+    overrides["data"] = str(Path(checkpoint).parent)
     try:
-        models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], arg_overrides=overrides)
+        with _quietly():
+            state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint), overrides)
+            _check_places(checkpoint, state["cfg"]["model"], places)
+            models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], state=state)
     except Exception as error:  # torch, omegaconf and fairseq raise many kinds on a file that is not a checkpoint
         sentence = sentence_of(error)
         if sentence is not None:
-            raise SparqleError(f"{checkpoint}: {sentence}") from error
+            raise SparqleError(sentence if str(checkpoint) in sentence else f"{checkpoint}: {sentence}") from error
         reason = " ".join(str(error).split())[:200]
         raise SparqleError(
             f"{checkpoint} cannot be read as a checkpoint ({reason}); give one of fairseq-train"
@@ -58,3 +73,37 @@ def load_trained(
     model = models[0].to(device)
     model.eval()
     return Trained(task, model, cfg, device)
+
+
+def _check_places(checkpoint: str | Path, options: Any, places: Mapping[str, str | None]) -> None:
+    """Whether what the checkpoint needs can be where it says, or where the caller says; more shows when it is read."""
+    for name, given in places.items():
+        what, option = name.replace("_", " ").replace("llm", "LLM"), f"--{name.replace('_', '-')}"
+        if name not in options:
+            if given is not None:  # fairseq passes over what a model has no option for
+                raise SparqleError(f"{checkpoint} has no {what}; leave {option} out")
+        elif options[name] and _is_path(options[name]) and not Path(options[name]).exists():
+            raise SparqleError(f"{checkpoint}: its {what} is not at {options[name]}; say where it is with {option}")
+
+
+def _is_path(place: str) -> bool:
+    """Whether it names a file or folder, and not a model of the hub (`name` or `owner/name`) or of a toolkit."""
+    if EncoderPlace(place).is_scheme:
+        return False
+    return place.count("/") > 1 or place.startswith((".", "/")) or place.endswith(".pt")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without fairseq's warnings of the torch functions it still uses, and without transformers' progress bar."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
