@@ -96,8 +96,8 @@ def read_audio(audio: str, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         rate = file.samplerate
         if len(channels) < count:
             raise AudioError(f"{audio}: found {len(channels)} of {count} samples, the file is truncated; copy it again")
-    waveform = _finite(audio, channels.mean(axis=1) if channels.shape[1] > 1 else channels[:, 0])
-    return _finite(audio, _resample(waveform, rate, sample_rate))
+    waveform = finite(audio, channels.mean(axis=1) if channels.shape[1] > 1 else channels[:, 0])
+    return finite(audio, resample_waveform(waveform, rate, sample_rate))
 
 
 def read_features(audio: str) -> np.ndarray:
@@ -109,7 +109,7 @@ def read_features(audio: str) -> np.ndarray:
     """
     values = np.array(_features(audio), dtype=np.float32)
     # What is in a store was looked at when it was written, and has kept its checksum.
-    return values if parse_entry(audio) else _finite(audio, values, "values")
+    return values if parse_entry(audio) else finite(audio, values, "values")
 
 
 def is_features(audio: str) -> bool:
@@ -129,7 +129,7 @@ def audio_length(audio: str, *, sample_rate: int = SAMPLE_RATE) -> int:
     if is_features(audio):
         return len(_features(audio))
     with _sound(audio) as (file, _, count):
-        return ceil(count * _ratio(file.samplerate, sample_rate))
+        return ceil(count * rate_ratio(file.samplerate, sample_rate))
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def open_sound(audio: str, *, block: int = 1 << 20) -> Iterator[Sound]:
     with _sound(audio) as (file, start, count):
         if start:
             file.seek(start)
-        n_frames = ceil(count * _ratio(file.samplerate, SAMPLE_RATE))
+        n_frames = ceil(count * rate_ratio(file.samplerate, SAMPLE_RATE))
         yield Sound(file.samplerate, count, n_frames, _blocks(audio, file, count, block))
 
 
@@ -341,7 +341,7 @@ def _features(audio: str) -> np.ndarray:
     return array
 
 
-def _finite(audio: str, values: np.ndarray, what: str = "samples") -> np.ndarray:
+def finite(audio: str, values: np.ndarray, what: str = "samples") -> np.ndarray:
     if not np.isfinite(values).all():
         count = values.size - np.count_nonzero(np.isfinite(values))
         raise NotFiniteError(
@@ -350,7 +350,7 @@ def _finite(audio: str, values: np.ndarray, what: str = "samples") -> np.ndarray
     return values
 
 
-def _ratio(rate: int, target: int) -> Fraction:
+def rate_ratio(rate: int, target: int) -> Fraction:
     """Output samples per input sample.
 
     Exact for every usual rate. An odd one such as 44,099 Hz, whose exact filter bank would take gigabytes, is
@@ -359,9 +359,9 @@ def _ratio(rate: int, target: int) -> Fraction:
     return Fraction(target, rate).limit_denominator(1000)
 
 
-def _resample(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
+def resample_waveform(waveform: np.ndarray, rate: int, target: int) -> np.ndarray:
     """(S,) at ``rate`` Hz -> (ceil(S * target / rate),) at ``target`` Hz."""
-    ratio = _ratio(rate, target)
+    ratio = rate_ratio(rate, target)
     if ratio == 1:
         return np.ascontiguousarray(waveform)
     from sparqle_fairseq.compat import ensure_torchaudio

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparqle_fairseq.data.audio import SAMPLE_RATE, _resample
+from sparqle_fairseq.data.audio import SAMPLE_RATE, resample_waveform
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.keyed_random import text_key
 
@@ -46,4 +46,4 @@ class SpeedPerturbation:
 
 def change_speed(waveform: np.ndarray, factor: float) -> np.ndarray:
     """(S,) -> (ceil(S / factor),): as if it had been spoken and recorded `factor` times as fast, pitch included."""
-    return _resample(waveform, round(SAMPLE_RATE * factor), SAMPLE_RATE)
+    return resample_waveform(waveform, round(SAMPLE_RATE * factor), SAMPLE_RATE)

@@ -1,0 +1,156 @@
+"""Texts with times as plain text, SubRip, WebVTT, a table or JSON: each a header, one piece per segment, an end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Protocol
+
+FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+
+
+@dataclass(frozen=True)
+class Line:
+    """The text of one segment in one language. Times in seconds."""
+
+    start: float
+    end: float
+    text: str
+    score: float
+    flag: str | None = None
+
+
+@dataclass(frozen=True)
+class About:
+    """What the lines of one document have in common."""
+
+    audio: str
+    language: str
+    task: str
+
+
+class Format(Protocol):
+    """Turns a document into text piece by piece."""
+
+    def head(self, about: About) -> str: ...
+
+    def line(self, line: Line) -> str: ...
+
+    def tail(self) -> str: ...
+
+
+class Plain:
+    """A line per segment."""
+
+    def head(self, about: About) -> str:
+        return ""
+
+    def line(self, line: Line) -> str:
+        return f"{_in_one_line(line.text)}\n"
+
+    def tail(self) -> str:
+        return ""
+
+
+class SubRip:
+    """SubRip, the .srt of most players."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def head(self, about: About) -> str:
+        return ""
+
+    def line(self, line: Line) -> str:
+        if not line.text.strip():
+            return ""
+        self.count += 1
+        span = f"{_clock(line.start, ',')} --> {_clock(line.end, ',')}"
+        return f"{self.count}\n{span}\n{_cue(line.text)}\n\n"
+
+    def tail(self) -> str:
+        return ""
+
+
+class WebVTT:
+    """WebVTT, the subtitles of browsers (https://www.w3.org/TR/webvtt1/)."""
+
+    def head(self, about: About) -> str:
+        return "WEBVTT\n\n"
+
+    def line(self, line: Line) -> str:
+        if not line.text.strip():
+            return ""
+        text = _cue(line.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+        return f"{_clock(line.start, '.')} --> {_clock(line.end, '.')}\n{text}\n\n"
+
+    def tail(self) -> str:
+        return ""
+
+
+class Table:
+    """Tab-separated values with a header line; without one where the table goes on."""
+
+    COLUMNS = ("audio", "start", "end", "language", "text", "score", "flag")
+
+    def __init__(self, header: bool = True) -> None:
+        self.header = header
+        self.about = About("", "", "")
+
+    def head(self, about: About) -> str:
+        self.about = about
+        return "\t".join(self.COLUMNS) + "\n" if self.header else ""
+
+    def line(self, line: Line) -> str:
+        about = self.about
+        cells = (about.audio, f"{line.start:.3f}", f"{line.end:.3f}", about.language, line.text, f"{line.score:.4f}")
+        return "\t".join(map(_in_one_line, (*cells, line.flag or ""))) + "\n"
+
+    def tail(self) -> str:
+        return ""
+
+
+class Json:
+    """One object a document: audio, language, task, and the segments."""
+
+    def __init__(self) -> None:
+        self.separator = ""
+
+    def head(self, about: About) -> str:
+        fields = [f"{_json(name)}: {_json(value)}" for name, value in vars(about).items()]
+        return "{" + ", ".join(fields) + ', "segments": ['
+
+    def line(self, line: Line) -> str:
+        cells = {**vars(line), "start": round(line.start, 3), "end": round(line.end, 3), "score": round(line.score, 4)}
+        text = f"{self.separator}\n  {_json(cells)}"
+        self.separator = ","
+        return text
+
+    def tail(self) -> str:
+        return "]}\n"
+
+
+def open_format(name: str) -> Format:
+    """A new document of the format `name`."""
+    kinds: dict[str, type[Format]] = {"txt": Plain, "srt": SubRip, "vtt": WebVTT, "tsv": Table, "json": Json}
+    return kinds[name]()
+
+
+def _clock(seconds: float, mark: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{mark}{milliseconds % 1000:03d}"
+
+
+def _cue(text: str) -> str:
+    """Text that no reader takes for a time line or, by an empty line, for the end of its cue."""
+    return _in_one_line(text).replace("-->", "→")
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,41 @@
+"""Finds text in which a model went round in circles: the same words again and again to the end of its room."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+# How these were chosen: docs/translate.md, "When a model repeats itself".
+REPEATS = 4  # times in direct succession
+REPEATED_CHARACTERS = 24  # that they fill together: "no, no, no, no, no" is a person
+COMPRESSION = 2.8  # characters per byte of deflated text
+
+
+def is_loop(text: str) -> bool:
+    """Whether `text` repeats one stretch at least `REPEATS` times on end, or deflates as only repetition does."""
+    return longest_repetition(text) >= REPEATED_CHARACTERS or compression(text) > COMPRESSION
+
+
+def longest_repetition(text: str) -> int:
+    """Characters of the longest part of `text` that is one stretch, at least `REPEATS` times on end; 0 without one."""
+    words = [*text.casefold().split(), ""]  # a space after the last, as after those before it
+    points = np.frombuffer(" ".join(words).encode("utf-32-le"), np.uint32)
+    longest = 0
+    for period in range(1, len(points) // REPEATS + 1):
+        equal = points[period:] == points[:-period]
+        breaks = np.flatnonzero(np.concatenate([[True], ~equal, [True]]))
+        run = int(np.diff(breaks).max()) - 1  # characters in a row that are those one period before
+        if run >= (REPEATS - 1) * period:
+            longest = max(longest, run + period)
+    return longest
+
+
+def compression(text: str) -> float:
+    """Characters per byte of deflated text.
+
+    One byte a character, whatever the script: in UTF-8 the bytes that a script's characters share would deflate well.
+    """
+    places: dict[str, int] = {}
+    data = bytes(places.setdefault(character, len(places)) % 256 for character in text)
+    return len(data) / len(zlib.compress(data)) if data else 0.0
