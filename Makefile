@@ -12,7 +12,7 @@ export PATH := $(abspath $(ENV))/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install test lint types unit test-long demo voice-prompts clean
+.PHONY: install test lint types unit test-long demo voice-prompts whisper-encoder clean
 
 install: $(STAMP)
 
@@ -36,17 +36,21 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(PY) -m mypy
 
+# Two processes of one thread each; a file's tests share their models, so they stay in one process.
 unit: $(STAMP)
-	$(PY) -m pytest -m "not long" --durations=10
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not long" -n 2 --dist loadfile --durations=10
 
 test-long: $(STAMP)
-	$(PY) -m pytest -m long --durations=0
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m long --durations=0
 
 demo: $(STAMP)
 	$(PY) examples/demo/run.py
 
 voice-prompts: $(STAMP)
 	$(PY) examples/voice_prompts/run.py
+
+whisper-encoder: $(STAMP)
+	$(PY) examples/whisper_encoder/run.py
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -29,6 +29,7 @@ setup(
         "hydra-core>=1.3",
         "omegaconf>=2.3",
         "numpy>=1.26",
+        "regex>=2023.12",
         "langcodes>=3.4",
         "language_data>=1.2",
         "PyYAML>=6.0",
@@ -36,10 +37,27 @@ setup(
         "tqdm>=4.60",
         "click>=8.1",
         "rich>=13",
+        # Voice activity of `sparqle translate`: 11 MB with its model; wants nothing but torch.
+        "silero-vad>=6.2",
     ],
     entry_points={"console_scripts": ["sparqle = sparqle_fairseq.cli.main:main"]},
     extras_require={
+        # Pictures: `sparqle inspect`, --visualize-interval.
+        "plots": ["matplotlib>=3.8"],
+        # `--speech-encoder s3prl:NAME`. The fork, because s3prl 0.4.18 cannot be imported with torchaudio 2.11.
+        "s3prl": ["espnet-s3prl>=2026.5.14"],
+        # `sparqle extract-units`. The last two it imports, but does not ask for.
+        "speechtokenizer": ["speechtokenizer>=1.0.1", "beartype>=0.18", "tensorboard>=2.16"],
+        "microphone": ["sounddevice>=0.4.6"],
         "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4", "av>=12"],
-        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.12", "mypy>=1.15", "types-PyYAML"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff>=0.12",
+            "mypy>=1.15",
+            "types-PyYAML",
+            "pysubs2>=1.7",
+        ],
     },
 )

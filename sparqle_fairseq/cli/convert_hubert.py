@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="HuBERT between fairseq and Hugging Face.")
 @click.argument("source")
 @click.argument("target", type=click.Path())
 def command(source: str, target: str) -> None:

@@ -11,7 +11,7 @@ import click
 from sparqle_fairseq.errors import SparqleError
 
 
-@click.command()
+@click.command(short_help="Run the frozen encoder once, and train from its features.")
 @click.argument("manifests", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--speech-encoder", help="encoder that the training would get, path or hub id")
 @click.option("--encoder-layer", default="last", show_default=True, help="last, or 1 for the first layer, and so on")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Draw what a model does with an utterance.")
 @click.argument("utterance", type=click.Path(path_type=Path))
 @click.option("--model", required=True, type=click.Path(path_type=Path), help="checkpoint of stage 1 or 2")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="picture FILE.png, or a folder for several")

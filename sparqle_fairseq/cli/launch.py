@@ -7,7 +7,10 @@ import sys
 import click
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Run a fairseq command in several processes.",
+)
 @click.option("-n", "--processes", type=click.IntRange(1), help="processes to start on this machine")
 @click.argument("name", metavar="FAIRSEQ-COMMAND")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

@@ -18,7 +18,18 @@ from sparqle_fairseq.errors import SHOW_TRACEBACK, sentence_of
 
 # Sub-command -> file in this folder, in the order in which a user meets them.
 COMMANDS = {
+    "prepare": "prepare",
+    "validate": "validate",
     "extract-features": "extract_features",
+    "extract-units": "extract_units",
+    "convert-hubert": "convert_hubert",
+    "translate": "translate",
+    "retrieval": "retrieval",
+    "inspect": "inspect",
+    "launch": "launch",
+    "merge-results": "merge_results",
+    "score": "score",
+    "user-dir": "user_dir",
     "completion": "completion",
 }
 FAILED, INTERRUPTED = 1, 130
@@ -39,13 +50,14 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sparqle")
 def app() -> None:
-    """Tools beside fairseq-train and fairseq-generate. `sparqle COMMAND --help` tells more of each."""
+    """The commands beside fairseq's own. `sparqle COMMAND --help` tells more."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a sub-command; returns 0, or 1 after an error (one sentence on stderr), 2 after a wrong command line."""
     try:
-        return app.main(args=arguments, prog_name="sparqle", standalone_mode=False) or 0
+        result = app.main(args=arguments, prog_name="sparqle", standalone_mode=False)
+        return int(result) if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()
         return error.exit_code

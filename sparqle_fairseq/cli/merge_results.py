@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Join what several fairseq-generate wrote.")
 @click.argument("parts", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="the file to write")
 @click.option("--manifest", type=click.Path(path_type=Path), help="check that each of its rows is there, once")

@@ -15,7 +15,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    short_help="A corpus, as its owners ship it, into manifests.",
+)
 def command() -> None:
     """Make manifests of a corpus as its owners ship it; audio is read where it lies."""
 

@@ -9,7 +9,7 @@ import click
 from sparqle_fairseq.errors import SparqleError
 
 
-@click.command()
+@click.command(short_help="BLEU, chrF, WER with intervals.")
 @click.argument("files", nargs=-1, required=True, metavar="[NAME=]FILE...")
 @click.option("--metric", "metrics", multiple=True, type=click.Choice(["bleu", "chrf", "wer"]), help="default: all")
 @click.option("--bootstrap", default=1000, show_default=True, help="resamples of the utterances for the intervals")

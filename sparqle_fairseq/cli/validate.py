@@ -13,7 +13,7 @@ from sparqle_fairseq.errors import SparqleError
 TASKS = ("transcription", "translation")
 
 
-@click.command()
+@click.command(short_help="Find what is wrong with manifests.")
 @click.argument("manifests", nargs=-1, required=True, type=click.Path(), metavar="MANIFEST...")
 @click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="write every finding to this JSON file")
 @click.option("--json", "as_json", is_flag=True, help="print that JSON in place of the table")

@@ -9,7 +9,7 @@ import pytest
 from commands import ROOT
 
 DEMO = [f"demo/{name}" for name in ("run", "corpus", "speech", "hubert", "lm")]
-SCRIPTS = [*DEMO, "voice_prompts/run", "scoring", "tokenizer"]
+SCRIPTS = [*DEMO, "voice_prompts/run", "tokenizer"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
