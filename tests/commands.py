@@ -51,10 +51,12 @@ def pretrain(world: Any, save_dir: Path, *more: Any, updates: int = 4, check: bo
 def train_here(arguments: list[Any]) -> None:
     """What fairseq-train does, in this process: seconds faster, and its errors can be caught."""
     from fairseq import checkpoint_utils
+    from fairseq.logging import progress_bar
     from fairseq_cli.train import cli_main
 
-    # fairseq keeps the best score in the process; a run of its own would have none yet.
+    # fairseq keeps the best score and open event files in the process; a run of its own would have none yet.
     vars(checkpoint_utils.save_checkpoint).pop("best", None)
+    progress_bar._tensorboard_writers = {}
     with mock.patch.object(sys, "argv", ["fairseq-train", *map(str, arguments)]):
         cli_main()
 
