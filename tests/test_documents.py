@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -48,7 +47,7 @@ def here(world, trained, tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(words: list[str], world, here: Path) -> None:
+def run(words: list[str], world) -> None:
     """One command of a document, with what must be small or elsewhere put in its place."""
     first = read_manifest(world.data / "test_fr.tsv").row(0).id
     places = {
@@ -95,4 +94,4 @@ def test_the_commands_of_a_document_run(world, trained, here, document):
     if document == "README":  # its sparqle command is that of docs/translate.md, which has a test of its own
         commands = [words for words in commands if words[0] != "sparqle"]
     for words in commands:
-        run(words, world, here)
+        run(words, world)

@@ -19,7 +19,8 @@ def test_every_option_of_the_document_exists(world):
         parser = options.get_training_parser()
         options.parse_args_and_arch(parser, arguments)
         known |= set(parser._option_string_actions)
-    named = set(re.findall(r"--[a-z][a-z0-9-]*", TEXT))
+    text = re.sub(r"^    sparqle .*$", "", TEXT, flags=re.MULTILINE)  # test_readme.py knows their options
+    named = set(re.findall(r"--[a-z][a-z0-9-]*", text))
     assert len(named) > 15
     assert not named - known
 

@@ -1,4 +1,4 @@
-"""A released SpeechTokenizer (arXiv 2308.16692), of which the first codebook is heard: `config.json`, `SpeechTokenizer.pt`.
+"""Reads a released SpeechTokenizer (arXiv 2308.16692), and gives the units of its first codebook.
 
 The network is that of the package `speechtokenizer`, an optional extra. Its own loader is not used: what it reads a
 checkpoint with depends on the version and settings of torch, here it is tensors and nothing else.
@@ -67,7 +67,7 @@ class SpeechTokenizer:
     def units(self, waveform: Tensor) -> np.ndarray:
         """Units (T,) of one waveform (S,) at `sample_rate`.
 
-        One at a time: the model has no padding mask, and its two-way LSTM would carry a batch's padding into every unit.
+        One at a time: the model has no padding mask, and its two-way LSTM would carry padding into every unit.
         """
         source = waveform.to(next(self._network.parameters()).device)[None, None]  # (1, 1, S)
         return self._network.encode(source, n_q=1)[0, 0].cpu().numpy()
@@ -82,8 +82,8 @@ def _network_class() -> Any:
         from speechtokenizer import SpeechTokenizer
     except ImportError as error:
         raise SparqleError(
-            f"--speechtokenizer needs the package speechtokenizer, which cannot be imported here ({error}); pip install "
-            "'sparqle-fairseq[speechtokenizer]'"
+            f"--speechtokenizer needs the package speechtokenizer, which cannot be imported here ({error}); pip "
+            "install 'sparqle-fairseq[speechtokenizer]'"
         ) from error
     return SpeechTokenizer
 

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from sparqle_fairseq.compat import ensure_torchaudio
+from sparqle_fairseq.data.audio import SAMPLE_RATE
 from sparqle_fairseq.data.dataset import load_waveform
 from sparqle_fairseq.data.manifest import Manifest, read_manifest, write_manifest
 from sparqle_fairseq.errors import SparqleError
@@ -66,8 +67,8 @@ def extract_units(paths: Sequence[Path], options: Options) -> Summary:
     for recording in recordings[:1]:  # the longest comes first
         if recording.seconds > options.max_seconds:
             raise SparqleError(
-                f"{manifests[recording.manifest].where(recording.row)}: found {recording.seconds:.0f} seconds of audio, "
-                f"above {options.max_seconds:g}, and memory grows with them; cut it into segments, or raise "
+                f"{manifests[recording.manifest].where(recording.row)}: found {recording.seconds:.0f} seconds of "
+                f"audio, above {options.max_seconds:g}, and memory grows with them; cut it into segments, or raise "
                 "--max-seconds"
             )
     ensure_torchaudio()
@@ -121,10 +122,10 @@ class _Listener:
         except torch.OutOfMemoryError as error:
             seconds = len(waveform) / self._tokenizer.sample_rate
             raise SparqleError(
-                f"{where}: the memory of the GPU is too small for {seconds:.0f} seconds of audio; cut it into segments, "
-                "or give --cpu"
+                f"{where}: the memory of the GPU is too small for {seconds:.0f} seconds of audio; cut it into "
+                "segments, or give --cpu"
             ) from error
-        hours = row.n_frames / 16000 / 3600
+        hours = row.n_frames / SAMPLE_RATE / 3600
         self._progress.update(min(hours, self._progress.total - self._progress.n))  # sums in another order round
         return units
 

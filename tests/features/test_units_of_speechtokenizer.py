@@ -1,4 +1,4 @@
-"""`sparqle extract-units`: the units are the package's own, and training reads them. Needs the extra `speechtokenizer`."""
+"""`sparqle extract-units`: its units are the package's, and training reads them. Needs the extra `speechtokenizer`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from sparqle_fairseq.compat import ensure_torchaudio
 from sparqle_fairseq.data.audio import read_audio
 from sparqle_fairseq.data.manifest import read_manifest, write_manifest
 from sparqle_fairseq.data.units import read_units
+from sparqle_fairseq.features.speech_tokenizer import SpeechTokenizer
 
 UNITS = 16
 # The keys of the released config.json that shape the network, with its strides: 320 samples a unit.
@@ -34,20 +35,24 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """A folder as released, random weights and codebooks of the tones' k-means; and the package's model."""
+    """A folder as released, with random weights and a first codebook that tells the tones apart; and the model."""
     pytest.importorskip("speechtokenizer", reason="pip install '.[speechtokenizer]'")
-    from speechtokenizer import SpeechTokenizer
+    from speechtokenizer import SpeechTokenizer as Network
 
     folder = tmp_path_factory.mktemp("speechtokenizer")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = SpeechTokenizer(CONFIG)
+        model = Network(CONFIG).eval()
         tones = torch.from_numpy(tiny.tones(" ".join(tiny.ENGLISH)))[None, None]
         with torch.no_grad():
-            model.train()(tones)  # the first batch in training makes the codebooks
+            frames = model.encoder(tones)[0].T  # (T, W)
+            first = model.quantizer.vq.layers[0]._codebook.embed
+            first.copy_(frames[torch.linspace(0, len(frames) - 1, UNITS).long()])
+            for layer in model.quantizer.vq.layers[1:]:
+                layer._codebook.embed.normal_()
     (folder / "config.json").write_text(json.dumps(CONFIG))
     torch.save(model.state_dict(), folder / "SpeechTokenizer.pt")
-    return SimpleNamespace(folder=folder, model=model.eval())
+    return SimpleNamespace(folder=folder, model=model)
 
 
 @pytest.fixture
@@ -74,8 +79,13 @@ def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def test_units_are_the_packages_first_codebook_of_each_utterance_alone(world, tokenizer, extract, tmp_path):
-    """Of recordings of several lengths; train2 has two rows for each of its recordings."""
+def test_units_are_the_packages_first_codebook_of_each_utterance_alone(
+    world, tokenizer, extract, tmp_path, monkeypatch
+):
+    """Of recordings of several lengths; train2 has two rows for each of its recordings, which are heard once."""
+    heard = []
+    plain = SpeechTokenizer.units
+    monkeypatch.setattr(SpeechTokenizer, "units", lambda self, wave: heard.append(len(wave)) or plain(self, wave))
     report = json.loads(
         extract(tokenizer.folder, "--json", manifests=[world.data / f"{n}.tsv" for n in ("train", "train2")])
     )
@@ -93,6 +103,7 @@ def test_units_are_the_packages_first_codebook_of_each_utterance_alone(world, to
     assert len(different) > UNITS // 2, "a tokenizer that says little would hide a mistake"
     assert names(tmp_path / "units") == ["train.km", "train.tsv", "train2.km", "train2.tsv"]
     assert (report["utterances"], report["recordings"]) == (64, 48)
+    assert len(heard) == 48
     assert (report["vocabulary"], report["unit_rate"]) == (UNITS, 50)
 
 
@@ -107,21 +118,12 @@ def test_training_reads_what_the_command_wrote(world, tokenizer, tmp_path):
     assert done.stdout == ""
     options = done.stderr.strip().splitlines()[-1].split("train on it with ")[1].split()
     assert options == ["--source", "units", "--unit-vocabulary", str(UNITS), "--unit-rate", "50"]
-    train_here(
-        [
-            *train_arguments(SimpleNamespace(data=data), tmp_path / "run", updates=2),
-            "--task",
-            "sparqle_pretrain",
-            "--arch",
-            "sparqle_qformer_tiny",
-            "--criterion",
-            "sparqle_pretrain",
-            "--text-tokenizer",
-            world.tokenizer,
-            *TINY,
-            *options,
-        ]  # fmt: skip
-    )
+    train = [
+        *train_arguments(SimpleNamespace(data=data), tmp_path / "run", updates=2), "--task", "sparqle_pretrain",
+        "--arch", "sparqle_qformer_tiny", "--criterion", "sparqle_pretrain", "--text-tokenizer", world.tokenizer,
+        *TINY, *options,
+    ]  # fmt: skip
+    train_here(train)
     state = torch.load(tmp_path / "run" / "checkpoint_last.pt", weights_only=True)
     assert state["model"]["speech_encoder.embedding.weight"].shape == (UNITS, 64)
 
@@ -201,28 +203,33 @@ def test_no_code_of_a_checkpoint_is_run(tokenizer, extract, tmp_path, monkeypatc
     assert not (tmp_path / "sprung").exists()
 
 
-def change(**values):
-    return lambda folder: (folder / "config.json").write_text(json.dumps({**CONFIG, **values}))
+def config(**values):
+    return "config.json", json.dumps({**CONFIG, **values})
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("name", "content", "message"),
     [
-        (lambda folder: (folder / "config.json").unlink(), r"config\.json: cannot be read \(No such file"),
-        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json: found no JSON"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "hubert"}'), "found no SpeechTokenizer, n_filters"),
-        (change(strides=[8, 0]), "found no SpeechTokenizer, strides missing or wrong"),
-        (change(activation="Nonsense"), r"no SpeechTokenizer can be built of it .*Nonsense"),
-        (change(codebook_size=17), r"codebook.* has shape \(16, 32\), not \(17, 32\)"),
-        (lambda folder: (folder / "SpeechTokenizer.pt").unlink(), r"SpeechTokenizer\.pt: there is no such file"),
-        (lambda folder: (folder / "SpeechTokenizer.pt").write_bytes(b"PK"), r"SpeechTokenizer\.pt: is damaged"),
-        (lambda folder: torch.save({"best": 1.0}, folder / "SpeechTokenizer.pt"), "found something else than the tensors"),
+        ("config.json", None, r"config\.json: cannot be read \(No such file"),
+        ("config.json", "{", r"config\.json: found no JSON"),
+        ("config.json", '{"model_type": "hubert"}', "found no SpeechTokenizer, n_filters"),
+        (*config(strides=[8, 0]), "found no SpeechTokenizer, strides missing or wrong"),
+        (*config(activation="Nonsense"), r"no SpeechTokenizer can be built of it .*Nonsense"),
+        (*config(codebook_size=17), r"codebook.* has shape \(16, 32\), not \(17, 32\)"),
+        ("SpeechTokenizer.pt", None, r"SpeechTokenizer\.pt: there is no such file"),
+        ("SpeechTokenizer.pt", "PK", r"SpeechTokenizer\.pt: is damaged"),
+        ("SpeechTokenizer.pt", {"best": 1.0}, "found something else than the tensors"),
     ],
-)  # fmt: skip
-def test_what_is_no_speechtokenizer_is_one_sentence(tokenizer, extract, tmp_path, spoil, message):
+)
+def test_what_is_no_speechtokenizer_is_one_sentence(tokenizer, extract, tmp_path, name, content, message):
     folder = tmp_path / "model"
     shutil.copytree(tokenizer.folder, folder)
-    spoil(folder)
+    if content is None:
+        (folder / name).unlink()
+    elif isinstance(content, str):
+        (folder / name).write_text(content)
+    else:
+        torch.save(content, folder / name)
     found = extract(folder)
 
     assert re.search(message, found), found
@@ -231,7 +238,6 @@ def test_what_is_no_speechtokenizer_is_one_sentence(tokenizer, extract, tmp_path
 
 
 def test_without_the_package_the_sentence_says_how_to_get_it(extract, tmp_path, monkeypatch):
-    """Also without `tensorboard`, which the package imports and does not ask for."""
     ensure_torchaudio()
     folder = tmp_path / "model"
     folder.mkdir()
