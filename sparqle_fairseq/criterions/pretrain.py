@@ -79,9 +79,7 @@ class PretrainCriterion(FairseqCriterion):
             raise SparqleError(f"--stg-label-smoothing {stg_label_smoothing:g} must be at least 0 and below 1")
         self.label_smoothing = stg_label_smoothing
 
-    def forward(
-        self, model: Any, sample: dict[str, Any], reduce: bool = True
-    ) -> tuple[Tensor, int, dict[str, Any]]:
+    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
         """Loss times the global number of utterances, the local number, and what to log.
 
         fairseq sums gradients over the processes and divides by the sum of the local numbers, which leaves each loss
