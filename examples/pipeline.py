@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ def run_together(commands: Sequence[Command], started: float) -> None:
 
     Raises `CommandFailed` with the end of the log of the first that fails; the others are stopped.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # `kill` comes through `finally` too
     for command in commands:
         command.log.parent.mkdir(parents=True, exist_ok=True)
         print(f"\n$ {command.line}\n  (log: {command.log})", flush=True)

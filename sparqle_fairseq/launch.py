@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -126,6 +127,7 @@ def start_processes(processes: int, command: str, arguments: Sequence[str]) -> i
 
     When one fails the others are ended, since they would wait for it; what it said last is said once more at the end.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # `kill` comes through `finally` too
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -17,7 +17,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.evaluate.ranking import RESAMPLES, SEED, Retrieval, retrieval_scores
 from sparqle_fairseq.losses import similarity
 from sparqle_fairseq.models.pretrain_model import PretrainModel
-from sparqle_fairseq.tasks.loading import load_trained
+from sparqle_fairseq.tasks.loading import load_rows, load_trained
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,12 @@ def evaluate_retrieval(
         raise SparqleError(f"{manifest}: there is no such file; give a manifest (.tsv)")
     if batch_size < 1 or not ks or min(ks) < 1:
         raise SparqleError(f"recall at {', '.join(map(str, ks))} in batches of {batch_size}: give numbers from 1")
-    task, network, cfg, _ = load_trained(model, speech_encoder=speech_encoder, cpu=cpu)
-    if not isinstance(network, PretrainModel):
+    trained = load_trained(model, speech_encoder=speech_encoder, cpu=cpu)
+    if not isinstance(trained.model, PretrainModel):
         raise SparqleError(f"{model} is of stage 2, which has no text branch; give a checkpoint of stage 1")
-    task.cfg.data, task.cfg.audio_root = str(manifest.parent), None if audio_root is None else str(audio_root)
-    task.cfg.skip_bad_audio = False  # a recording left out would make the others easier to find
-    task.load_dataset(manifest.stem, task_cfg=cfg.task)
-    dataset = task.dataset(manifest.stem)
-    similarities, belongs = similarity_matrix(network, dataset, batch_size)
+    trained.task.cfg.skip_bad_audio = False  # a recording left out would make the others easier to find
+    dataset = load_rows(trained, manifest, audio_root)
+    similarities, belongs = similarity_matrix(trained.model, dataset, batch_size)
     return RetrievalReport(
         str(manifest),
         str(model),

@@ -12,6 +12,7 @@ import torch
 from fairseq import checkpoint_utils
 
 import sparqle_fairseq
+from sparqle_fairseq.data.dataset import SpeechDataset
 from sparqle_fairseq.errors import SparqleError, sentence_of
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.tasks.base import SpeechTask
@@ -73,6 +74,14 @@ def load_trained(
     model = models[0].to(device)
     model.eval()
     return Trained(task, model, cfg, device)
+
+
+def load_rows(trained: Trained, manifest: Path, audio_root: Path | None = None) -> SpeechDataset:
+    """The rows of a manifest as the checkpoint's task reads them; references are optional."""
+    task = trained.task
+    task.cfg.data, task.cfg.audio_root = str(manifest.parent), None if audio_root is None else str(audio_root)
+    task.load_dataset(manifest.stem, task_cfg=trained.cfg.task)
+    return task.dataset(manifest.stem)
 
 
 def _check_places(checkpoint: str | Path, options: Any, places: Mapping[str, str | None]) -> None:

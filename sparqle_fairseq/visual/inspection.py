@@ -123,11 +123,12 @@ def compare_batch(model: Any, dataset: SpeechDataset, indices: Sequence[int]) ->
     sample = _batch(dataset, indices, model)
     net_input, adapter = sample["net_input"], model.adapter
     speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
-    queries = adapter.qformer.query(adapter.qformer.read_speech(speech.values, speech.padding_mask)).hidden
+    queries = adapter.qformer.query(adapter.qformer.read_speech(speech.values, speech.padding_mask))
     cosines = similarity(
-        adapter.speech_features(queries),
+        adapter.speech_features(queries.hidden),
         adapter.text_features(net_input["text"], net_input["text_padding_mask"]),
-        torch.ones((), device=queries.device),
+        torch.ones((), device=queries.hidden.device),
+        queries.padding_mask,
     )
     rows = [dataset.row(index) for index in sample["id"].tolist()]
     return Similarities([row.id for row in rows], [row.src_text or "" for row in rows], cosines.cpu().numpy())

@@ -11,7 +11,7 @@ from sparqle_fairseq.data.audio import audio_length
 from sparqle_fairseq.data.manifest import write_manifest
 from sparqle_fairseq.data.prompts import language_name
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.tasks.loading import Trained, load_trained
+from sparqle_fairseq.tasks.loading import Trained, load_rows, load_trained
 from sparqle_fairseq.visual.figures import (
     layers_figure,
     require_matplotlib,
@@ -74,7 +74,7 @@ def draw_report(
         raise SparqleError(f"--rows {rows} makes no similarity matrix; give a number from 2")
     trained = load_trained(model, speech_encoder=speech_encoder, llm=llm, cpu=cpu)
     if is_manifest:
-        dataset = _load(trained, utterance, audio_root)
+        dataset = load_rows(trained, utterance, audio_root)
         index = _index_of(dataset, name, utterance)
         looks = look_into(trained.task, trained.model, dataset, [index], beam)
         batch = batch_around(dataset, index, rows)
@@ -137,13 +137,6 @@ def _draw(look: Look, similarities: Similarities | None, out: Path) -> list[Path
     return list(figures)
 
 
-def _load(trained: Trained, manifest: Path, audio_root: Path | None) -> Any:
-    task = trained.task
-    task.cfg.data, task.cfg.audio_root = str(manifest.parent), None if audio_root is None else str(audio_root)
-    task.load_dataset(manifest.stem, task_cfg=trained.cfg.task)
-    return task.dataset(manifest.stem)
-
-
 def _index_of(dataset: Any, name: str | None, manifest: Path) -> int:
     if name is None:
         return 0
@@ -166,4 +159,4 @@ def _look_into_file(trained: Trained, audio: Path, to: str | None, beam: int) ->
     with TemporaryDirectory() as folder:
         manifest = Path(folder) / "one.tsv"
         write_manifest(manifest, [row], list(row))
-        return look_into(trained.task, trained.model, _load(trained, manifest, None), [0], beam)
+        return look_into(trained.task, trained.model, load_rows(trained, manifest, None), [0], beam)
