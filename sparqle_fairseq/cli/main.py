@@ -23,6 +23,7 @@ COMMANDS = {
     "extract-features": "extract_features",
     "extract-units": "extract_units",
     "convert-hubert": "convert_hubert",
+    "import": "import_released",
     "translate": "translate",
     "retrieval": "retrieval",
     "inspect": "inspect",
