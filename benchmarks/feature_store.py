@@ -8,7 +8,7 @@ as LibriSpeech's it measures, one after the other and in turns,
 * how fast the store is filled, in seconds of audio a second, and the bytes of an hour;
 * the memory in which two processes hold one shard.
 
-    python benchmarks/feature_store.py --out /tmp/feature_store
+    python benchmarks/feature_store.py --out build/feature_store
 """
 
 from __future__ import annotations

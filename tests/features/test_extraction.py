@@ -376,7 +376,7 @@ def test_a_folder_keeps_to_one_encoder_layer_and_precision(tmp_path, extract):
 
 
 def test_what_fp16_cannot_hold_is_refused(world, tmp_path, extract):
-    state = torch.load(world.encoder, weights_only=False)
+    state = torch.load(world.encoder, weights_only=True)
     state["model"]["encoder.layers.1.final_layer_norm.weight"].mul_(1e6)
     torch.save(state, tmp_path / "loud.pt")
     assert "fp16 cannot hold the features of this recording; give --dtype fp32" in extract(

@@ -166,7 +166,7 @@ def otherwise(world, tmp_path, how) -> tuple[Path, list]:
     elif how == "normalisation":
         save_tiny_hubert(path, normalize=True)
     elif how == "rate":
-        state = torch.load(world.encoder, weights_only=False)
+        state = torch.load(world.encoder, weights_only=True)
         state["cfg"]["task"]["sample_rate"] = 8000
         torch.save(state, path)
     elif how == "width":
