@@ -52,7 +52,8 @@ def print_table(sources: Sequence[Source], store: FindingStore, cleaned: Sequenc
             console.print(Text(f"{code} ({KINDS[code][1]})", "bold"), soft_wrap=True)
             console.print(Text(f"  {_sentence(kept, sources)}"), soft_wrap=True)
         console.print()
-    for source, clean in zip(sources, cleaned, strict=False):
+    # None was cleaned without --fix.
+    for source, clean in zip(sources if cleaned else (), cleaned, strict=True):
         if clean.path is None:
             console.print(Text(f"{source.path}: no row can be kept, no clean manifest was written"), soft_wrap=True)
         else:

@@ -71,7 +71,7 @@ def layers_figure(look: Look) -> Figure:
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
         for axis in axes[len(look.layers) :]:
             axis.set_visible(False)
-        for i, (axis, weights) in enumerate(zip(axes, look.layers, strict=False)):
+        for i, (axis, weights) in enumerate(zip(axes[: len(look.layers)], look.layers, strict=True)):
             _draw_map(axis, weights, look, f"reading layer {i + 1} of {len(look.layers)}")
             axis.set_xlabel("time (seconds)")
         figure.suptitle(f"{look.name}: which frames each query attends to, layer by layer", fontsize=11)
