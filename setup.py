@@ -49,6 +49,12 @@ setup(
         # `sparqle extract-units`. The last two it imports, but does not ask for.
         "speechtokenizer": ["speechtokenizer>=1.0.1", "beartype>=0.18", "tensorboard>=2.16"],
         "microphone": ["sounddevice>=0.4.6"],
+        # `--lora-rank`, `sparqle export-llm`.
+        "lora": ["peft>=0.17"],
+        # `--llm FILE.gguf`.
+        "gguf": ["gguf>=0.10"],
+        # `--llm-quantization`.
+        "quantized": ["bitsandbytes>=0.49"],
         "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4", "av>=12"],
         "dev": [
             "pytest>=8",

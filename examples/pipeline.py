@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEARTBEAT = 15.0  # seconds between two lines of progress
-SHOWN = ("loss", "stc_loss", "stm_loss", "stg_loss", "accuracy", "s2t_recall_at_1", "stg_accuracy", "bleu", "wer")
+SHOWN = (
+    "loss",
+    "stc_loss",
+    "stm_loss",
+    "stg_loss",
+    "llm_ctc_loss",
+    "accuracy",
+    "s2t_recall_at_1",
+    "stg_accuracy",
+    "bleu",
+    "wer",
+)
 
 
 @dataclass

@@ -33,6 +33,10 @@ def apply() -> None:
     ensure_numpy_aliases()
     fix_bf16_flag()
     name_bad_checkpoints()
+    keep_work()
+    let_ddp_run_on_cpu()
+    let_overflow_pass_on_cpu()
+    name_overflows()
 
 
 # -- torchaudio ----------------------------------------------------------------------------------------------
@@ -209,6 +213,27 @@ def _what_is_wrong(path: str, error: Exception) -> str:
     return f"{path} is damaged or no fairseq checkpoint ({found}); give one of fairseq-train"
 
 
+def keep_work() -> None:
+    """Let checkpoints be written whole, found again, and saved when a signal comes.
+
+    Symptoms and reasons, each in a file of ``sparqle_fairseq.checkpoints``:
+
+    * ``writing``: ``checkpoint_last.pt`` and ``checkpoint_best.pt`` are copied in place, so a kill or a full disk leaves
+      half a file under that name; what is renamed was never synced; a failed write is tried again behind its own
+      beginning and ends in forty lines of torch.
+    * ``resuming``: a damaged ``checkpoint_last.pt`` stops the run though older checkpoints are whole; a missing one, or a
+      missing ``--restore-file``, starts from nothing without a word; ``--store-ema`` on a checkpoint without an average
+      ends in ``KeyError: 'model'``.
+    * ``half_precision``: ``--fp16`` and ``--bf16`` resume from rounded weights, and the loss scale starts to count anew.
+    * ``stopping``: SIGTERM and SIGUSR1 end training with all since the last checkpoint lost.
+
+    What is wrapped does the same as before where nothing goes wrong. Can go when fairseq does it itself.
+    """
+    from sparqle_fairseq.checkpoints import install
+
+    install()
+
+
 # -- batches -------------------------------------------------------------------------------------------------
 
 
@@ -373,4 +398,97 @@ def fix_bf16_flag() -> bool:
 
     parse_args_and_arch._leaves_tpu_alone = True  # type: ignore[attr-defined]
     options.parse_args_and_arch = parse_args_and_arch
+    return True
+
+
+# -- training without a GPU, and in half precision -----------------------------------------------------------
+
+
+def let_ddp_run_on_cpu() -> bool:
+    """Let ``--ddp-backend pytorch_ddp`` (fairseq's default) train on CPUs.
+
+    Symptom: ``ValueError: DistributedDataParallel device_ids and output_device arguments only work with single-device
+    GPU modules``. Reason: ``DistributedFairseqModel`` names a device whatever the model is on. Can go when it asks.
+
+    Returns:
+        True where this call wrapped it.
+    """
+    from fairseq.models import distributed_fairseq_model
+
+    usual = distributed_fairseq_model.DistributedDataParallel
+    if hasattr(usual, "_runs_on_cpu"):
+        return False
+
+    @wraps(usual)
+    def wrapped(*, module: Any, **options: Any) -> Any:
+        if next(module.parameters()).device.type == "cpu":
+            options |= {"device_ids": None, "output_device": None}
+        return usual(module=module, **options)
+
+    wrapped._runs_on_cpu = True  # type: ignore[attr-defined]
+    distributed_fairseq_model.DistributedDataParallel = wrapped
+    return True
+
+
+class _TorchWithoutGpu(types.ModuleType):
+    """torch as ``fairseq.trainer`` expects it: what it makes with ``tensor`` can be asked to go to a GPU, and stays."""
+
+    def __init__(self) -> None:
+        super().__init__("torch", torch.__doc__)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def tensor(*values: Any, **options: Any) -> Any:
+        made: Any = torch.tensor(*values, **options)
+        made.cuda = lambda: made
+        return made
+
+
+def let_overflow_pass_on_cpu() -> bool:
+    """Let ``--fp16 --cpu`` lower its loss scale and go on.
+
+    Symptom: at the first gradient that overflows, ``AssertionError: Torch not compiled with CUDA enabled``. Reason: the
+    trainer says ``torch.tensor(0.0).cuda()``. Only where there is no GPU, and only in that module. Can go when it names
+    its device.
+
+    Returns:
+        True where this call gave the trainer its view of torch.
+    """
+    from fairseq import trainer
+
+    if torch.cuda.is_available() or trainer.torch is not torch:
+        return False
+    trainer.torch = _TorchWithoutGpu()
+    return True
+
+
+def name_overflows() -> bool:
+    """Let numbers that overflow in half precision be told in one sentence with the option that helps.
+
+    Symptom: ``FloatingPointError: Minimum loss scale reached`` or ``gradients are Nan/Inf`` after pages of NanDetector.
+    Reason: fairseq cannot know which part of the model overflows. Can stay for good: the remedy is this plugin's.
+
+    Returns:
+        True where this call wrapped the trainer.
+    """
+    from fairseq.trainer import Trainer
+
+    usual = Trainer.train_step
+    if hasattr(usual, "_names_overflows"):
+        return False
+
+    @wraps(usual)
+    def train_step(self: Any, samples: Any, *rest: Any, **named: Any) -> Any:
+        try:
+            return usual(self, samples, *rest, **named)
+        except FloatingPointError as error:
+            from sparqle_fairseq.errors import SparqleError
+            from sparqle_fairseq.tasks.overflow import explain
+
+            raise SparqleError(explain(self, samples, error)) from error
+
+    train_step._names_overflows = True  # type: ignore[attr-defined]
+    Trainer.train_step = train_step
     return True

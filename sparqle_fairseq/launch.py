@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import sparqle_fairseq
+from sparqle_fairseq.checkpoints.stopping import SIGNALS, STOPPED
 from sparqle_fairseq.errors import SparqleError
 
 # Command -> module and whether its processes talk to each other (or each just takes its share of the data).
@@ -30,6 +32,9 @@ COMMANDS = {
 }
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 10
+# How long to wait for the failure behind a lost connection, and what such a loss is called by gloo, NCCL and torch.
+CULPRIT_SECONDS = 10
+_LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|remote process exited|ncclremoteerror|gloo|TCPStore", re.I)
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -126,15 +131,24 @@ def start_processes(processes: int, command: str, arguments: Sequence[str]) -> i
     """Run `processes` of a fairseq command on this machine; returns 0, or the exit status of the first that failed.
 
     When one fails the others are ended, since they would wait for it; what it said last is said once more at the end.
+    SIGTERM and SIGUSR1 are passed on: training saves and exits with `STOPPED`, which is returned.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # `kill` comes through `finally` too
+    running: list[subprocess.Popen[str]] = []
+
+    def pass_on(number: int, _: object) -> None:
+        if len(running) < processes:
+            sys.exit(128 + number)  # through `finally`
+        for process in running:
+            process.send_signal(number)
+
+    for number in SIGNALS:
+        signal.signal(number, pass_on)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **os.environ}
     shared |= {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     words = [sys.executable, "-m", "sparqle_fairseq.cli.main", "launch", command, *arguments]
-    running: list[subprocess.Popen[str]] = []
     readers, last_words = [], [""] * processes
     try:
         for rank in range(processes):
@@ -142,14 +156,14 @@ def start_processes(processes: int, command: str, arguments: Sequence[str]) -> i
             running.append(subprocess.Popen(words, env=own, stderr=subprocess.PIPE, text=True, errors="replace"))
             readers.append(threading.Thread(target=_pass_on, args=(running[rank], rank, last_words), daemon=True))
             readers[rank].start()
-        failed = _first_failure(running)
+        failed = _culprit(running, last_words, _first_failure(running))
     finally:
         _end(running)
     for reader in readers:
         reader.join(timeout=5)
     if failed is None:
-        return 0
-    said = last_words[failed].removeprefix("error: ") or "it said nothing"
+        return STOPPED if any(process.returncode == STOPPED for process in running) else 0
+    said = last_words[failed].removeprefix(f"[rank{failed}]: ").removeprefix("error: ") or "it said nothing"
     print(f"error: process {failed} of {processes} failed: {said}", file=sys.stderr)
     return running[failed].returncode if running[failed].returncode > 0 else 1
 
@@ -162,15 +176,26 @@ def _pass_on(process: subprocess.Popen[str], rank: int, last_words: list[str]) -
 
 
 def _first_failure(running: Sequence[subprocess.Popen[str]]) -> int | None:
-    """Wait until all have ended well (None), or one has not (its rank)."""
+    """Wait until all have ended well or saved and stopped (None), or one has not (its rank)."""
     while True:
         codes = [process.poll() for process in running]
-        bad = [rank for rank, code in enumerate(codes) if code]
+        bad = [rank for rank, code in enumerate(codes) if code not in (None, 0, STOPPED)]
         if bad:
             return bad[0]
         if None not in codes:
             return None
         time.sleep(POLL_SECONDS)
+
+
+def _culprit(running: Sequence[subprocess.Popen[str]], last_words: Sequence[str], failed: int | None) -> int | None:
+    """The process whose failure came first: one that lost its connection failed because another did."""
+    for _ in range(round(CULPRIT_SECONDS / POLL_SECONDS)):
+        if failed is None or not _LOST.search(last_words[failed]):
+            break
+        time.sleep(POLL_SECONDS)
+        own = [rank for rank, process in enumerate(running) if process.poll() not in (None, 0, STOPPED)]
+        failed = next((rank for rank in own if not _LOST.search(last_words[rank])), failed)
+    return failed
 
 
 def _end(running: Sequence[subprocess.Popen[str]]) -> None:

@@ -1,4 +1,4 @@
-"""The three stage-1 losses of SparQLe as pure functions: contrastive (STC), matching (STM), generation (STG).
+"""The stage-1 losses as pure functions: contrastive (STC), matching (STM), generation (STG) and alignment (CTC).
 
 Each returns a sum; the criterion divides by the global count. Computed in fp32 whatever came in. After BLIP-2
 (arXiv 2301.12597, section 3.1) and SparQLe (arXiv 2502.09284). B rows here, N columns from all processes.
@@ -6,13 +6,18 @@ Each returns a sum; the criterion divides by the global count. Computed in fp32 
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 MATCHED = 1  # class index of the matching head
-SAME_WEIGHT = 0.9  # share of the contrastive target that goes to equal identities
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
+# Vocabulary entries whose logits are made at a time, so that a large vocabulary never stands in memory for all queries.
+VOCABULARY_CHUNK = 16384
 
 
 def similarity(speech: Tensor, text: Tensor, temperature: Tensor, query_padding: Tensor | None = None) -> Tensor:
@@ -27,12 +32,12 @@ def similarity(speech: Tensor, text: Tensor, temperature: Tensor, query_padding:
     return cosines.amax(dim=-1) / temperature.float()
 
 
-def contrastive_targets(rows: Tensor, columns: Tensor) -> Tensor:
-    """Soft targets (B, N): 0.9 spread over equal identities, 0.1 spread evenly. Identities are int64 (B,) and (N,)."""
+def contrastive_targets(rows: Tensor, columns: Tensor, smoothing: float = 0.1) -> Tensor:
+    """Soft targets (B, N): `smoothing` spread evenly, the rest over equal identities, int64 (B,) and (N,)."""
     if rows.is_floating_point() or columns.is_floating_point():
         raise TypeError("identities must be integers: in float32 two large ones compare equal")
     same = (rows[:, None] == columns[None, :]).float()
-    return SAME_WEIGHT * same / same.sum(dim=1, keepdim=True).clamp(min=1) + (1 - SAME_WEIGHT) / columns.numel()
+    return (1 - smoothing) * same / same.sum(dim=1, keepdim=True).clamp(min=1) + smoothing / columns.numel()
 
 
 def contrastive_loss(similarities: Tensor, targets: Tensor) -> Tensor:
@@ -61,3 +66,75 @@ def matching_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def generation_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.1) -> Tensor:
     """Next-token cross-entropy: logits (P, V) at the positions with a target, targets (P,); returns (P,)."""
     return F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=label_smoothing)
+
+
+def ctc_emissions(x: Tensor, weight: Tensor, bias: Tensor, blank: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities of the blank and of the transcript's own tokens under a softmax over blank and vocabulary.
+
+    `x` (B, Q, D), `weight` (V, D), `bias` (V,), `blank` (B, Q) logits; `tokens` (B, L) ids, negative at padding.
+    Returns (B, Q, 1 + L) in fp32: CTC looks at nothing else, so only the normaliser ever meets the whole vocabulary.
+    """
+    parts = [blank.float()]
+    chunks = range(0, weight.size(0), VOCABULARY_CHUNK)
+    for start in chunks:
+        part = partial(_log_sum, x, weight[start : start + VOCABULARY_CHUNK], bias[start : start + VOCABULARY_CHUNK])
+        parts.append(checkpoint(part, use_reentrant=False) if len(chunks) > 1 else part())
+    normaliser = torch.stack(parts).logsumexp(dim=0)  # (B, Q)
+    known = tokens.clamp(min=0)
+    own = torch.einsum("bqd,bld->bql", x, weight[known]).float() + bias[known].float()[:, None, :]  # (B, Q, L)
+    return torch.cat([blank.float()[..., None], own], dim=-1) - normaliser[..., None]
+
+
+def sample_vocabulary(weight: Tensor, bias: Tensor, tokens: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The vocabulary entries of `tokens` and `size` others drawn evenly: their weight, bias, and `tokens` as their rows.
+
+    The drawn stand for all others: their bias grows by log(others / drawn), so that the softmax's sum is right on average.
+    """
+    present = tokens[tokens >= 0].unique()
+    others = torch.ones(weight.size(0), dtype=torch.bool, device=weight.device)
+    others[present] = False
+    rest = others.nonzero()[:, 0]
+    drawn = rest[torch.randperm(rest.numel(), device=rest.device)[:size]]
+    chosen = torch.cat([present, drawn])
+    stands_for = rest.numel() / max(drawn.numel(), 1)
+    correction = torch.cat([bias.new_zeros(present.numel()), bias.new_full((drawn.numel(),), math.log(max(stands_for, 1)))])
+    rows = torch.searchsorted(present, tokens.clamp(min=0)).clamp(max=present.numel() - 1)
+    return weight[chosen], bias[chosen] + correction, rows.masked_fill(tokens < 0, -1)
+
+
+def best_symbols(x: Tensor, weight: Tensor, bias: Tensor, blank: Tensor) -> Tensor:
+    """The likeliest of blank and vocabulary at each of the queries: (B, Q), 0 for the blank, else 1 + the id."""
+    best, symbol = blank.float(), torch.zeros(blank.shape, dtype=torch.long, device=blank.device)
+    for start in range(0, weight.size(0), VOCABULARY_CHUNK):
+        part = slice(start, start + VOCABULARY_CHUNK)
+        value, index = ((x @ weight[part].T).float() + bias[part].float()).max(dim=-1)
+        symbol = torch.where(value > best, start + 1 + index, symbol)
+        best = torch.maximum(value, best)
+    return symbol
+
+
+def _log_sum(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return ((x @ weight.T).float() + bias.float()).logsumexp(dim=-1)
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative log-probability of each transcript, summed over its alignments with the queries (Graves et al. 2006).
+
+    `log_probs` (B, Q, 1 + L) as `ctc_emissions` gives them, `lengths` (B,) queries that count, `tokens` (B, L) ids,
+    negative at padding. Returns (B,), and a bool (B,) that is False where there are too few queries for the tokens
+    (repeated ones need a blank between them): those rows have loss 0 and no gradient.
+    """
+    real = tokens >= 0
+    counts = real.sum(dim=1)
+    repeats = ((tokens[:, 1:] == tokens[:, :-1]) & real[:, 1:]).sum(dim=1)
+    possible = counts + repeats <= lengths
+    # Equal tokens must be one symbol: a token is named by the column where it first stands.
+    symbols = 1 + (tokens[:, :, None] == tokens[:, None, :]).int().argmax(dim=2)  # (B, L)
+    loss = F.ctc_loss(
+        log_probs.transpose(0, 1), symbols, lengths, counts, blank=0, reduction="none", zero_infinity=True
+    )
+    # torch's gradient takes for granted that a softmax over these very columns comes before: it adds each column's
+    # probability. Here the rest of the vocabulary is missing, so that is taken away again; the value is 0.
+    within = torch.arange(log_probs.size(1), device=lengths.device)[None] < lengths[:, None]  # (B, Q)
+    extra = (log_probs.exp() * (within & possible[:, None])[..., None]).sum(dim=(1, 2))
+    return torch.where(possible, loss - (extra - extra.detach()), loss.new_zeros(())), possible

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
 
 TINY = ["--hidden-size", "32", "--layers", "2", "--heads", "4", "--ffn-size", "64", "--queries", "6"]
 
@@ -65,6 +67,23 @@ def build_stage2(world: Any, *more: str) -> SimpleNamespace:
     stir(built.model)
     built.model.eval()
     return built
+
+
+def with_objective(world: Any, text: str) -> SimpleNamespace:
+    """Stage 1 with an objective; the LLM comes with those that read it."""
+    return build_stage1(world, "--objective", text, *(["--llm", str(world.llm)] if "llm-ctc" in text else []))
+
+
+def save_adapter(built: SimpleNamespace, path: Path) -> str:
+    """What fairseq's trainer writes, as far as `--pretrained-adapter` reads it."""
+    options = OmegaConf.to_container(built.cfg.model, resolve=True, enum_to_str=True)
+    torch.save({"model": built.model.state_dict(), "cfg": {"model": options}}, path)
+    return str(path)
+
+
+def build_stage2_from(world: Any, path: str, *more: str) -> SimpleNamespace:
+    """Stage 2 as it begins from a checkpoint, its weights as they are."""
+    return build([*stage2_arguments(world), "--pretrained-adapter", path, *more])
 
 
 def batch(built: SimpleNamespace, split: str, rows: range | list[int]) -> dict[str, Any]:

@@ -7,20 +7,11 @@ import tiny
 import torch
 from commands import pretrain_arguments, train_here
 from factories import save_tiny_hubert
-from models import build_stage1, build_stage2
+from models import build_stage1, build_stage2, save_adapter
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.identity import STATE_NAME, IdentityError, decode_identity, encode_identity
 from sparqle_fairseq.tasks.loading import load_trained
-
-
-def save(built, path):
-    """What fairseq's trainer writes, as far as `--pretrained-adapter` reads it."""
-    from omegaconf import OmegaConf
-
-    options = OmegaConf.to_container(built.cfg.model, resolve=True, enum_to_str=True)
-    torch.save({"model": built.model.state_dict(), "cfg": {"model": options}}, path)
-    return str(path)
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
@@ -120,7 +111,7 @@ def test_an_architecture_fills_in_what_the_command_line_leaves_open(world, size,
 
 class TestPretrainedAdapter:
     def test_every_value_arrives(self, world, stage1, tmp_path):
-        built = build_unstirred_stage2(world, save(stage1, tmp_path / "stage1.pt"))
+        built = build_unstirred_stage2(world, save_adapter(stage1, tmp_path / "stage1.pt"))
         loaded, source = built.model.state_dict(), stage1.model.state_dict()
         names = [name for name in loaded if name.startswith("adapter.qformer.")]
         assert len(names) > 20
@@ -128,24 +119,24 @@ class TestPretrainedAdapter:
 
     def test_its_sizes_are_taken_over(self, world, tmp_path):
         stage1 = build_stage1(world, "--queries", "3", "--query-start", "monotonic", "--layers", "3")
-        built = build_unstirred_stage2(world, save(stage1, tmp_path / "s.pt"))
+        built = build_unstirred_stage2(world, save_adapter(stage1, tmp_path / "s.pt"))
         config = built.model.adapter.qformer.config
         assert (config.queries, config.query_start, config.layers) == (3, "monotonic", 3)
         assert built.cfg.model.queries == 3, "the stage-2 checkpoint must know it too"
 
     def test_a_stage2_checkpoint_brings_its_projector(self, world, stage2, tmp_path):
-        built = build_unstirred_stage2(world, save(stage2, tmp_path / "stage2.pt"))
+        built = build_unstirred_stage2(world, save_adapter(stage2, tmp_path / "stage2.pt"))
         assert torch.equal(built.model.adapter.projector.weight, stage2.model.adapter.projector.weight)
 
     def test_another_encoder_is_refused(self, world, stage1, tmp_path):
         save_tiny_hubert(tmp_path / "other.pt", seed=5)
         with pytest.raises(IdentityError, match="another speech encoder"):
             build_unstirred_stage2(
-                world, save(stage1, tmp_path / "s.pt"), "--speech-encoder", str(tmp_path / "other.pt")
+                world, save_adapter(stage1, tmp_path / "s.pt"), "--speech-encoder", str(tmp_path / "other.pt")
             )
 
     def test_a_missing_tensor_is_an_error(self, world, stage1, tmp_path):
-        path = save(stage1, tmp_path / "s.pt")
+        path = save_adapter(stage1, tmp_path / "s.pt")
         state = torch.load(path, weights_only=True)
         del state["model"]["adapter.qformer.query_tokens"]
         torch.save(state, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ import torch.multiprocessing as mp
 from sparqle_fairseq.criterions.pretrain import PretrainCriterion
 from sparqle_fairseq.models.qformer import QFormerConfig
 from sparqle_fairseq.models.stage1 import Stage1Adapter, Stage1Text
+from sparqle_fairseq.objectives import OBJECTIVES
 
 CONFIG = QFormerConfig(
-    vocab_size=20, speech_width=6, hidden_size=16, layers=2, heads=2, ffn_size=32, queries=3, dropout=0.0
+    vocab_size=20, speech_width=6, hidden_size=16, layers=2, heads=2, ffn_size=32, queries=5, dropout=0.0
 )
 # Windows of three steps of two frames, over features that learn (embeddings of units, a sum of layers).
 WINDOWED = replace(CONFIG, window_frames=3, queries=2, speech_downsample="conv", speech_stride=2)
@@ -28,6 +30,10 @@ PLACES = (
     "matching_head.weight",
     "qformer.layers.0.cross_attention.key.weight",
     "qformer.text.words.weight",
+    "output_decoder.words.weight",
+    "ctc_head.tokens.weight",
+    "llm_space.blank",
+    "projector.weight",
 )
 
 
@@ -37,7 +43,15 @@ class Model(torch.nn.Module):
     def __init__(self, config) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.adapter = Stage1Adapter(config, decode_token=19, pad_token=0, contrastive_width=8)
+        self.objective = dict.fromkeys(OBJECTIVES, 1.0)
+        self.adapter = Stage1Adapter(
+            config,
+            decode_token=19,
+            pad_token=0,
+            contrastive_width=8,
+            objectives=OBJECTIVES,
+            llm_embeddings=torch.randn(20, 12),
+        )
         if config is not CONFIG:
             self.adapter.features = torch.nn.Linear(6, 6)
         with torch.no_grad():
@@ -45,10 +59,15 @@ class Model(torch.nn.Module):
                 if name != "temperature":
                     parameter.add_(0.2 * torch.randn_like(parameter))
 
+    def train_only(self, objectives):
+        self.adapter.train_only(objectives)
+
     def forward(self, source, padding_mask, text, text_padding_mask, identity, utterance, objectives, active=True):
         if hasattr(self.adapter, "features"):
             source = self.adapter.features(source)
-        batch = Stage1Text(text, text_padding_mask, identity, utterance)
+        inner = torch.nn.functional.pad(~text_padding_mask[:, 2:], (0, 1))
+        llm_tokens = text[:, 1:].masked_fill(~inner, -1)
+        batch = Stage1Text(text, text_padding_mask, identity, utterance, llm_tokens)
         return self.adapter(source, padding_mask, batch, seed=5, objectives=objectives, active=active)
 
     def temperature(self):
@@ -79,7 +98,7 @@ def sample(rows, active=True):
 def step(config, rows, active=True):
     """Loss, sample size and gradients of one process, as fairseq's division would leave them summed over ranks."""
     model = Model(config)
-    criterion = PretrainCriterion(None, 1.0, 1.0, 1.0, 0.1)
+    criterion = PretrainCriterion(SimpleNamespace(model=model), 1.0, 1.0, 1.0, 0.1, 0.1)
     loss, size, _ = criterion(model, sample(rows, active))
     (loss if active else loss * 0).backward()
     return loss.detach(), size, [model.adapter.get_parameter(name).grad for name in places(config)]

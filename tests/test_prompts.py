@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparqle_fairseq.data.prompts import PromptBuilder, PromptError, PromptTemplates, language_name
+from sparqle_fairseq.data.prompts import PromptBuilder, PromptError, language_name
 from sparqle_fairseq.data.text import load_tokenizer
+from sparqle_fairseq.data.wordings import PromptTemplates
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["chat template", "plain"])
@@ -58,7 +59,7 @@ def test_wordings_are_sampled_in_training_and_fixed_in_generation():
     fixed = {templates.instruction("translation", "de") for _ in range(20)}
     drawn = {templates.instruction("translation", "de", rng=random.Random(i)) for i in range(50)}
     assert fixed == {"{speech} Translate the speech into German."}
-    assert drawn == {line.replace("{language}", "German") for line in templates.wordings["translation"]}
+    assert drawn == {line.replace("{language}", "German") for line in templates.wordings["translation"]["default"]}
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_an_ensemble_takes_the_mean_probability(stage1):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("diverse_beam_groups", 2), ("prefix_size", 3), ("match_source_len", True), ("nbest", 9)]
+    ("name", "value"), [("diverse_beam_groups", 2), ("match_source_len", True), ("nbest", 9)]
 )
 def test_an_option_without_effect_is_refused(name, value):
     with pytest.raises(SparqleError, match=f"--{name.replace('_', '-')}"):

@@ -4,7 +4,7 @@
 The prompts are those that the plugin builds for speech, with the embedded English words in the place of the speech.
 A model that had only met words in a row would take an adapter's query vectors for noise, so the words do not stand in
 a row here: `spread` lays them out in order over more places than there are words, some places repeat a word or stay
-empty, and the embeddings get noise. French and German are read from the same input, which is what lets an adapter that
+empty, and the embeddings get noise. (`--plain` trains an ordinary one, which has met words in a row and nothing else.) French and German are read from the same input, which is what lets an adapter that
 has only learned French reach German through the instruction.
 """
 
@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sparqle_fairseq.compat import ensure_torchaudio
-from sparqle_fairseq.data.prompts import Prompt, PromptBuilder, PromptTemplates
+from sparqle_fairseq.data.prompts import Prompt, PromptBuilder
+from sparqle_fairseq.data.wordings import PromptTemplates
 
 ensure_torchaudio()  # before transformers, whose models import torchaudio
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
@@ -97,8 +98,11 @@ class Batch:
 class Examples:
     """Draws training examples: a sentence, a target language and a wording of the instruction."""
 
-    def __init__(self, rows: Sequence[Phrase], tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    def __init__(
+        self, rows: Sequence[Phrase], tokenizer: PreTrainedTokenizerFast, seed: int, plain: bool = False
+    ) -> None:
         self.rng = random.Random(seed)
+        self.plain = plain
         self.builder = PromptBuilder(tokenizer)
         self.templates = PromptTemplates.load()
         self.pad = int(tokenizer.pad_token_id)
@@ -116,12 +120,16 @@ class Examples:
             self.prompts[text] = self.builder.encode(text)
         return self.prompts[text]
 
+    def lay_out(self, source: Sequence[int], rng: random.Random) -> list[int]:
+        """The source as the model meets it: spread, or as it is."""
+        return list(source) if self.plain else spread(source, rng)
+
     def draw(self, size: int) -> Batch:
         """A batch of random examples, translations twice as often as transcriptions."""
         sequences = []
         for _ in range(size):
             row, lang = self.rng.randrange(len(self.sources)), self.rng.choice(("en", "fr", "fr", "de", "de"))
-            prompt, slots = self.prompt(lang, self.rng), spread(self.sources[row], self.rng)
+            prompt, slots = self.prompt(lang, self.rng), self.lay_out(self.sources[row], self.rng)
             answer = [*self.answers[lang][row], self.builder.end_of_turn]
             head = [*prompt.before, *slots, *prompt.after]
             is_source = [False] * len(prompt.before) + [True] * len(slots)
@@ -189,7 +197,7 @@ def translate(
     prompt = examples.prompt(lang, None)
     for start in range(0, len(sources), 64):
         ids = tokenizer(list(sources[start : start + 64]), add_special_tokens=False)["input_ids"]
-        heads = [[*prompt.before, *spread(source, rng), *prompt.after] for source in ids]
+        heads = [[*prompt.before, *examples.lay_out(source, rng), *prompt.after] for source in ids]
         length = max(map(len, heads))
         tokens = torch.tensor([[examples.pad] * (length - len(head)) + head for head in heads])
         made = model.generate(
@@ -214,6 +222,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="examples a step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--noise", type=float, default=0.5, help="strongest noise at the source, relative to the words")
+    parser.add_argument("--plain", action="store_true", help="words in a row and no noise: an ordinary language model")
+    parser.add_argument("--name", default="llm", help="folder in --out that it is written to")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
@@ -225,7 +235,7 @@ def main() -> None:
 
     templates = PromptTemplates.load()
     wordings = [templates.instruction(task, lang) for lang, task in TASKS.items()]
-    wordings += [line for task in set(TASKS.values()) for line in templates.wordings[task]]
+    wordings += [line for task in set(TASKS.values()) for line in templates.wordings[task]["default"]]
     tokenizer = build_tokenizer([*(text for row in rows[:20000] for text in row), *wordings * 200], args.vocab)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -241,13 +251,14 @@ def main() -> None:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    examples = Examples(rows, tokenizer, args.seed)
+    examples = Examples(rows, tokenizer, args.seed, args.plain)
+    args.noise = 0.0 if args.plain else args.noise
     started = time.time()
     train(model, examples, args)
     model.eval()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {time.time() - started:.0f} seconds")
-    model.save_pretrained(args.out / "llm")
-    tokenizer.save_pretrained(args.out / "llm")
+    model.save_pretrained(args.out / args.name)
+    tokenizer.save_pretrained(args.out / args.name)
 
     for lang in TASKS:
         answers = translate(model, tokenizer, examples, [row.en for row in held_out["test"]], lang)

@@ -24,6 +24,8 @@ COMMANDS = {
     "extract-units": "extract_units",
     "convert-hubert": "convert_hubert",
     "import": "import_released",
+    "export-llm": "export_llm",
+    "average": "average",
     "translate": "translate",
     "retrieval": "retrieval",
     "inspect": "inspect",

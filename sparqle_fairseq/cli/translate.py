@@ -53,11 +53,17 @@ CUTS = click.Choice(["vad", "fixed", "none"])
     "--no-repeat-ngram-size", type=click.IntRange(0), default=0, metavar="N", help="no N tokens twice (0: off)"
 )
 @click.option("--tokens-per-second", type=Number(1, 1000), default=20, metavar="N", help="longest text (20)")
+@click.option("--min-tokens-per-second", type=Number(0, 1000), default=0, metavar="N", help="shortest text (0)")
+@click.option("--repetition-penalty", type=Number(1, 10), default=1, metavar="X", help="above 1: repeats less (1)")
+@click.option("--prefix", default="", metavar="TEXT", help="what every text begins with")
+@click.option("--mbr", is_flag=True, help="of the beams the one that is most like the others")
+@click.option("--flag-unheard", is_flag=True, help="note texts that are as likely without the speech")
 @click.option("--no-repetition-guard", is_flag=True, help="leave texts that loop as they are")
 @click.option("--batch-seconds", type=Number(1, 36000), default=120, metavar="S", help="audio at a time (120)")
 @click.option("--speech-encoder", metavar="PATH", help="where it is now, if it has moved")
 @click.option("--llm", metavar="PATH", help="the same of the LLM")
 @click.option("--text-tokenizer", metavar="PATH", help="the same of stage 1's tokenizer")
+@click.option("--without-lora", is_flag=True, help="run the LLM as it was before LoRA")
 @click.option("--prompt-templates", metavar="FILE", help="own instructions")
 @click.option("--progress/--no-progress", default=None, help="bar on stderr")
 @click.option("--cpu", is_flag=True, help="do not use a GPU")
@@ -74,6 +80,11 @@ def command(
     no_repeat_ngram_size: int,
     tokens_per_second: float,
     no_repetition_guard: bool,
+    min_tokens_per_second: float,
+    repetition_penalty: float,
+    prefix: str,
+    mbr: bool,
+    flag_unheard: bool,
     **options: Any,
 ) -> int:
     """Translate AUDIO: files of any format and length, folders, or - for standard input.
@@ -97,7 +108,18 @@ def command(
             form="json" if as_json else form,
             output=output,
             rule=SpeechRule(threshold=vad_threshold, pause=pause_seconds, longest=max_segment_seconds),
-            settings=Settings(beam, lenpen, no_repeat_ngram_size, tokens_per_second, not no_repetition_guard),
+            settings=Settings(
+                beam,
+                lenpen,
+                no_repeat_ngram_size,
+                tokens_per_second,
+                not no_repetition_guard,
+                min_tokens_per_second,
+                repetition_penalty,
+                prefix,
+                mbr,
+                flag_unheard,
+            ),
             **options,
         )
     )

@@ -1,4 +1,4 @@
-"""Criterion `sparqle_pretrain`: the weighted sum of the stage-1 losses, each over its own global count."""
+"""Criterion `sparqle_pretrain`: the weighted sum of the stage-1 objectives, each over its own global count."""
 
 # fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
 
@@ -17,10 +17,15 @@ from sparqle_fairseq.gather import sum_over_ranks
 from sparqle_fairseq.losses import (
     contrastive_loss,
     contrastive_targets,
+    ctc_loss,
     generation_loss,
     matching_loss,
 )
-from sparqle_fairseq.models.stage1 import OBJECTIVES, Stage1Output
+from sparqle_fairseq.models.heads import Alignment
+from sparqle_fairseq.models.stage1 import Contrast, Generation, Matching, Stage1Output
+from sparqle_fairseq.objectives import OBJECTIVES, PUBLISHED
+
+Sums = dict[str, Tensor]
 
 
 @dataclass
@@ -28,31 +33,62 @@ class PretrainCriterionConfig(FairseqDataclass):
     stc_weight: float = field(default=1.0, metadata={"help": "weight of the speech-text contrastive loss; 0 = off"})
     stm_weight: float = field(default=1.0, metadata={"help": "weight of the speech-text matching loss; 0 = off"})
     stg_weight: float = field(default=1.0, metadata={"help": "weight of the text generation loss; 0 = off"})
-    stg_label_smoothing: float = field(default=0.1, metadata={"help": "label smoothing of the generation loss"})
+    stc_smoothing: float = field(
+        default=0.1, metadata={"help": "share of the contrastive target that is spread over all texts of the batch"}
+    )
+    stg_label_smoothing: float = field(default=0.1, metadata={"help": "label smoothing of the generation losses"})
 
 
-def stage1_sums(output: Stage1Output, label_smoothing: float) -> dict[str, Tensor]:
-    """Loss sums, counts and hits of a batch: `<loss>_sum` with gradient, `<loss>_count` and hits without."""
-    sums: dict[str, Tensor] = {}
+def contrast_sums(contrast: Contrast, smoothing: float) -> Sums:
+    s2t, t2s, rows, columns = contrast
+    targets = contrastive_targets(rows, columns, smoothing)
+    losses = (contrastive_loss(s2t, targets) + contrastive_loss(t2s, targets)) / 2
+    hits = {
+        "s2t_hits": (columns[s2t.argmax(dim=1)] == rows).sum(),
+        "t2s_hits": (columns[t2s.argmax(dim=1)] == rows).sum(),
+    }
+    return {"sum": losses.sum(), "count": _count(losses), **hits}
+
+
+def matching_sums(matching: Matching) -> Sums:
+    losses = matching_loss(*matching)
+    return {
+        "sum": losses.sum(),
+        "count": _count(losses),
+        "hits": (matching.logits.argmax(dim=1) == matching.labels).sum(),
+    }
+
+
+def generation_sums(generation: Generation, label_smoothing: float) -> Sums:
+    losses = generation_loss(*generation, label_smoothing)
+    hits = (generation.logits.argmax(dim=1) == generation.targets).sum()
+    return {"sum": losses.sum(), "count": _count(losses), "hits": hits}
+
+
+def alignment_sums(alignment: Alignment) -> Sums:
+    """Counted in tokens of the transcripts that the queries have room for; `skipped` are those they have none for."""
+    losses, possible = ctc_loss(*alignment)
+    tokens = (alignment.tokens >= 0).sum(dim=1)
+    count = (tokens * possible).sum().to(losses)
+    return {"sum": losses.sum(), "count": count, "skipped": (~possible).sum(), "rows": _count(losses)}
+
+
+def stage1_sums(output: Stage1Output, label_smoothing: float, stc_smoothing: float = 0.1) -> Sums:
+    """Loss sums, counts and hits of a batch: `<objective>_sum` with gradient, `<objective>_count` and hits without."""
+    parts: dict[str, Sums] = {}
     if output.contrast is not None:
-        s2t, t2s, rows, columns = output.contrast
-        targets = contrastive_targets(rows, columns)
-        losses = (contrastive_loss(s2t, targets) + contrastive_loss(t2s, targets)) / 2
-        sums["stc_sum"] = losses.sum()
-        sums["stc_count"] = _count(losses)
-        sums["s2t_hits"] = (columns[s2t.argmax(dim=1)] == rows).sum()
-        sums["t2s_hits"] = (columns[t2s.argmax(dim=1)] == rows).sum()
+        parts["stc"] = contrast_sums(output.contrast, stc_smoothing)
     if output.matching is not None:
-        losses = matching_loss(*output.matching)
-        sums["stm_sum"] = losses.sum()
-        sums["stm_count"] = _count(losses)
-        sums["stm_hits"] = (output.matching.logits.argmax(dim=1) == output.matching.labels).sum()
+        parts["stm"] = matching_sums(output.matching)
     if output.generation is not None:
-        losses = generation_loss(*output.generation, label_smoothing)
-        sums["stg_sum"] = losses.sum()
-        sums["stg_count"] = _count(losses)
-        sums["stg_hits"] = (output.generation.logits.argmax(dim=1) == output.generation.targets).sum()
-    return sums
+        parts["stg"] = generation_sums(output.generation, label_smoothing)
+    if output.output_generation is not None:
+        parts["stg-outputs"] = generation_sums(output.output_generation, label_smoothing)
+    if output.ctc is not None:
+        parts["ctc"] = alignment_sums(output.ctc)
+    if output.llm_ctc is not None:
+        parts["llm-ctc"] = alignment_sums(output.llm_ctc)
+    return {f"{_key(name)}_{what}": value for name, sums in parts.items() for what, value in sums.items()}
 
 
 @register_criterion("sparqle_pretrain", dataclass=PretrainCriterionConfig)
@@ -65,16 +101,24 @@ class PretrainCriterion(FairseqCriterion):
         stc_weight: float,
         stm_weight: float,
         stg_weight: float,
+        stc_smoothing: float,
         stg_label_smoothing: float,
     ) -> None:
         super().__init__(task)
-        weights = dict(zip(OBJECTIVES, (stc_weight, stm_weight, stg_weight), strict=True))
-        if min(weights.values()) < 0 or not any(weights.values()):
+        given = dict(zip(PUBLISHED, (stc_weight, stm_weight, stg_weight), strict=True))
+        # The model knows --objective: it has a head for each. Its weights and the options' multiply.
+        asked = task.model.objective
+        weights = {name: weight * given.get(name, 1.0) for name, weight in asked.items()}
+        if min(given.values()) < 0 or not any(weights.values()):
             raise SparqleError(
                 "the stage-1 loss weights must not be negative, and one must be above 0; found "
-                + ", ".join(f"--{name}-weight {weight:g}" for name, weight in weights.items())
+                + ", ".join(f"--{name}-weight {weight:g}" for name, weight in given.items())
             )
         self.weights = {name: weight for name, weight in weights.items() if weight}
+        task.model.train_only(self.weights)
+        if not 0 <= stc_smoothing <= 1:
+            raise SparqleError(f"--stc-smoothing {stc_smoothing:g} must be 0 to 1")
+        self.stc_smoothing = stc_smoothing
         if not 0 <= stg_label_smoothing < 1:
             raise SparqleError(f"--stg-label-smoothing {stg_label_smoothing:g} must be at least 0 and below 1")
         self.label_smoothing = stg_label_smoothing
@@ -87,16 +131,16 @@ class PretrainCriterion(FairseqCriterion):
         """
         assert reduce, "sparqle_pretrain has no per-utterance loss"
         output = model(**sample["net_input"], objectives=tuple(self.weights))
-        sums = stage1_sums(output, self.label_smoothing)
+        sums = stage1_sums(output, self.label_smoothing, self.stc_smoothing)
         active = sample["net_input"].get("active", True)
         local = sample["nsentences"] if active else 0
         counts = torch.stack(
             [torch.tensor(float(local), device=sample["net_input"]["source"].device)]
-            + [sums[f"{name}_count"] * float(active) for name in self.weights]
+            + [sums[f"{_key(name)}_count"] * float(active) for name in self.weights]
         )
         utterances, *global_counts = sum_over_ranks(counts)
         loss = sum(
-            weight * sums[f"{name}_sum"] / count.clamp(min=1)
+            weight * sums[f"{_key(name)}_sum"] / count.clamp(min=1)
             for (name, weight), count in zip(self.weights.items(), global_counts, strict=True)
         )
         # Tensors, not numbers: a number would make the device wait at every step.
@@ -112,7 +156,7 @@ class PretrainCriterion(FairseqCriterion):
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, float]]) -> None:
-        """Log every loss (nats), STM accuracy, recall@1 within the batch, STG accuracy and the temperature."""
+        """Log every loss (nats), hit rates (percent), and the share of transcripts that CTC had no room for."""
 
         def total(key: str) -> float:
             return sum(float(log.get(key, 0)) for log in logging_outputs)
@@ -120,13 +164,17 @@ class PretrainCriterion(FairseqCriterion):
         utterances = max(total("sample_size"), 1)
         metrics.log_scalar("loss", total("loss") / utterances, utterances, round=3)
         for name in OBJECTIVES:
-            if count := total(f"{name}_count"):
-                metrics.log_scalar(f"{name}_loss", total(f"{name}_sum") / count, count, round=3)
+            key = _key(name)
+            if count := total(f"{key}_count"):
+                metrics.log_scalar(f"{key}_loss", total(f"{key}_sum") / count, count, round=3)
         rates = {
             "stm_accuracy": ("stm_hits", "stm_count"),
-            "s2t_recall_at_1": ("s2t_hits", "stc_count"),
-            "t2s_recall_at_1": ("t2s_hits", "stc_count"),
+            "s2t_recall_at_1": ("stc_s2t_hits", "stc_count"),
+            "t2s_recall_at_1": ("stc_t2s_hits", "stc_count"),
             "stg_accuracy": ("stg_hits", "stg_count"),
+            "stg_outputs_accuracy": ("stg_outputs_hits", "stg_outputs_count"),
+            "ctc_skipped": ("ctc_skipped", "ctc_rows"),
+            "llm_ctc_skipped": ("llm_ctc_skipped", "llm_ctc_rows"),
         }
         for name, (hits, of) in rates.items():
             if count := total(of):
@@ -136,6 +184,11 @@ class PretrainCriterion(FairseqCriterion):
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
         return True
+
+
+def _key(name: str) -> str:
+    """An objective's name in logs."""
+    return name.replace("-", "_")
 
 
 def _count(losses: Tensor) -> Tensor:

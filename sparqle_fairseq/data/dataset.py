@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from fairseq.data import FairseqDataset
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
+from sparqle_fairseq.checkpoints.stopping import guard_loader
 from sparqle_fairseq.compat import batch_by_size_keeping_all
 from sparqle_fairseq.data.audio import (
     FEATURE_SLACK,
@@ -24,13 +26,14 @@ from sparqle_fairseq.data.audio import (
 )
 from sparqle_fairseq.data.augment import SpeedPerturbation, change_speed
 from sparqle_fairseq.data.manifest import Manifest, ManifestRow
+from sparqle_fairseq.data.sampling import Sampler
 from sparqle_fairseq.data.units import UnitFile
 from sparqle_fairseq.errors import SparqleError
 
 logger = logging.getLogger(__name__)
 
 # Lengths are shuffled by up to this share, so that batches differ between epochs and hold little padding still.
-LENGTH_JITTER = 0.1
+LENGTH_JITTER = 0.04
 
 
 # Looks at what `TextSide.item` made, the source (waveform, features or units) and what names them in errors.
@@ -39,6 +42,8 @@ RoomCheck = Callable[[dict[str, Any], Tensor, str], None]
 
 class TextSide(Protocol):
     """What a stage makes of the text of a row."""
+
+    prefix: str
 
     def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
         """Ids and keys of one row; `where` names it in errors."""
@@ -64,6 +69,8 @@ class SpeechDataset(FairseqDataset):
         speeds: speed perturbation (training); sizes are then those of the slowest speed, so that batches fit.
         check: called with every utterance, to raise where text and speech do not fit together.
         min_samples: fewest samples that the encoder makes a frame of.
+        sampler: draws the rows of each epoch (training); by default each row comes once.
+        shards: how many folders take turns, of which these manifests are one.
     """
 
     def __init__(
@@ -80,6 +87,8 @@ class SpeechDataset(FairseqDataset):
         speeds: SpeedPerturbation | None = None,
         check: RoomCheck | None = None,
         min_samples: int = 0,
+        sampler: Sampler | None = None,
+        shards: int = 1,
     ) -> None:
         super().__init__()
         self.manifests = list(manifests)
@@ -89,6 +98,8 @@ class SpeechDataset(FairseqDataset):
         self.speeds = speeds
         self.check = check
         self.min_samples = min_samples
+        self.sampler = sampler
+        self.shards = shards
         if units is not None:
             self.sizes = np.concatenate([file.lengths for file in units])
         if speeds is not None:
@@ -109,6 +120,8 @@ class SpeechDataset(FairseqDataset):
         return len(self.sizes)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if get_worker_info() is not None:
+            guard_loader()
         manifest, i = self._place(index)
         row = manifest.row(i)
         item = {"id": index, **self.text.item(row, manifest.where(i), self.epoch)}
@@ -156,11 +169,15 @@ class SpeechDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self) -> np.ndarray:
-        """Shortest first; with `shuffle`, by lengths that fairseq's seeded numpy jitters anew in each epoch."""
-        sizes = self.sizes.astype(np.float64)
+        """Shortest first; with `shuffle`, by lengths that fairseq's seeded numpy jitters anew in each epoch.
+
+        With a sampler, the rows of this epoch: some not at all, some more than once.
+        """
+        rows = np.arange(len(self)) if self.sampler is None else self.sampler.epoch((self.epoch - 1) // self.shards)
+        sizes = self.sizes[rows].astype(np.float64)
         if self.shuffle:
             sizes = sizes * np.random.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(sizes))
-        return np.argsort(sizes, kind="stable")
+        return rows[np.argsort(sizes, kind="stable")]
 
     def batch_by_size(
         self,

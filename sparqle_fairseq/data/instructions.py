@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from sparqle_fairseq.data.answers import answer_text, prompt_task
 from sparqle_fairseq.data.dataset import pad_ids
 from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
-from sparqle_fairseq.data.prompts import PromptBuilder, PromptError, PromptTemplates
+from sparqle_fairseq.data.prompts import PromptBuilder, PromptError
+from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.keyed_random import text_key
 
 # Stands in a prompt's ids where the speech goes; no token has a negative id.
@@ -20,7 +22,8 @@ SPEECH_PLACE = -1
 class InstructionSide:
     """Encodes prompt and answer.
 
-    `sample_seed` draws a wording by (seed, epoch, utterance) in training; None takes the first wording always.
+    `sample_seed` draws a wording by (seed, epoch, utterance) in training; None takes the first wording always. `style`
+    of the answers is one of `ANSWERS`.
     """
 
     def __init__(
@@ -30,29 +33,36 @@ class InstructionSide:
         pad: int,
         max_tokens: int,
         sample_seed: int | None = None,
+        style: str = "direct",
     ) -> None:
+        self.style = style
         self.builder = builder
         self.templates = templates
         self.pad = pad
         self.max_tokens = max_tokens
         self.sample_seed = sample_seed
+        self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
 
     def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
         rng = None
         if self.sample_seed is not None:
             rng = random.Random(f"{self.sample_seed} {epoch} {text_key(row.id)}")
         try:
-            prompt = self.builder.encode(self.templates.instruction(row.task, row.tgt_lang, row.prompt, rng))
+            task = prompt_task(row, self.style)
+            prompt = self.builder.encode(self.templates.instruction(task, row.tgt_lang, row.prompt, rng))
         except PromptError as error:
             raise PromptError(f"{where}: {error}") from error
-        answer = None if row.tgt_text is None else self.builder.encode_answer(row.tgt_text)
+        text = answer_text(row, self.style, where)
+        answer = None if text is None else self.builder.encode_answer(text)
         length = len(prompt.before) + len(prompt.after) + len(answer or [])
         if length > self.max_tokens:
             raise ManifestError(
                 f"{where}: prompt and answer have {length} tokens, but the LLM has room for {self.max_tokens} "
                 "beside the speech; shorten the text or take an LLM with a longer context"
             )
+        prefix = row.prefix or self.prefix
         return {
+            "prefix": self.builder.encode_answer(prefix)[:-1] if prefix else [],
             "prompt": [*prompt.before, SPEECH_PLACE, *prompt.after],
             "answer": answer,
             "reference": row.tgt_text,
@@ -72,6 +82,7 @@ class InstructionSide:
             "target": None,
             "reference": [item["reference"] for item in items],
             "task": [item["task"] for item in items],
+            "prefix": [item["prefix"] for item in items],
             "ntokens": 0,
         }
         if all(item["answer"] is not None for item in items):

@@ -28,6 +28,7 @@ KNOWN_COLUMNS = (
     "task",
     "speaker",
     "prompt",
+    "prefix",
 )
 TASKS = ("transcription", "translation")
 LABEL_SUFFIXES = (".wrd", ".ltr", ".txt")
@@ -83,6 +84,7 @@ class ManifestRow:
     speaker: str | None
     prompt: str | None
     line: int  # 1-based line in the manifest
+    prefix: str | None = None  # what the answer begins with in generation
 
 
 class _Column:
@@ -233,22 +235,35 @@ class Manifest:
             speaker=self.text("speaker", i),
             prompt=self.text("prompt", i),
             line=self.line_number(i),
+            prefix=self.text("prefix", i),
         )
 
     def is_translation(self) -> np.ndarray:
         """(rows,) bool: True where ``task(i)`` is translation."""
-        names = ("task", "src_lang", "tgt_lang")
-        if not any(name in self._columns for name in names):
-            return np.full(len(self), self._task_of(b"", b"", b"") == "translation")
-        known: dict[tuple[bytes, ...], bool] = {}
-        cells = (self._columns[n].cells() if n in self._columns else repeat(b"", len(self)) for n in names)
+        codes, values = self.distinct(("task",))
+        return np.array([task == "translation" for (task,) in values])[codes]
 
-        def answer(key: tuple[bytes, ...]) -> bool:
+    def distinct(self, names: Sequence[str]) -> tuple[np.ndarray, list[tuple[str | None, ...]]]:
+        """What rows have in the columns ``names``, among src_lang, tgt_lang and task, with defaults filled in.
+
+        Returns (rows,) indices into the list of values that occur.
+        """
+        decides = ("task", "src_lang", "tgt_lang")
+        assert set(names) <= set(decides), names
+        if not any(name in self._columns for name in decides):
+            return np.zeros(len(self), np.int32), [tuple(self.text(name, 0) for name in names)]
+        cells = (self._columns[n].cells() if n in self._columns else repeat(b"", len(self)) for n in decides)
+        known: dict[tuple[bytes, ...], int] = {}  # raw cells -> index into the values
+        values: dict[tuple[str | None, ...], int] = {}
+
+        def code(i: int, key: tuple[bytes, ...]) -> int:
             if key not in known:
-                known[key] = self._task_of(*key) == "translation"
+                value = tuple(self.text(name, i) for name in names)
+                known[key] = values.setdefault(value, len(values))
             return known[key]
 
-        return np.fromiter(map(answer, zip(*cells, strict=True)), bool, len(self))
+        codes = np.fromiter((code(i, key) for i, key in enumerate(zip(*cells, strict=True))), np.int32, len(self))
+        return codes, list(values)
 
     def _index(self, i: int) -> int:
         if not 0 <= i < len(self):

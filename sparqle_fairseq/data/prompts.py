@@ -1,30 +1,33 @@
-"""Prompts for the LLM: instruction templates, and the token ids on either side of the speech.
+"""Prompts for the LLM: the token ids on either side of the speech, and names of languages.
 
 Training, validation and generation all build their prompts with `PromptBuilder.encode`, so the model never meets in
 generation a prompt that differs from the one it was trained with. Plain Python: no fairseq and no torch in here.
+What is said to the LLM is in `data/wordings.py`.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import langcodes
-import yaml
 
 from sparqle_fairseq.errors import SparqleError
 
-TASKS = ("transcription", "translation")
-DEFAULT_TEMPLATES = Path(__file__).parent / "templates" / "default.yaml"
-
-_SPEECH = "{speech}"
-_LANGUAGE = "{language}"
+# The place of the speech in an instruction.
+SPEECH = "{speech}"
 # Stand-ins while a chat template is rendered; templates may trim white space, so they begin and end with none.
 _SPEECH_MARK = "§speech§"
 _ANSWER_MARK = "§answer§"
+_SYSTEM_MARK = "§system§"
+# Some chat templates write today's date, with this function: every prompt of a model must have the same one. It is the
+# day that Llama 3's template takes where it is told none.
+_DAY = {"%d": "26", "%m": "07", "%Y": "2024", "%y": "24", "%b": "Jul", "%B": "July", "%a": "Fri", "%A": "Friday"}
+_SAME_DAY = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f"|replace('{directive}', '{text}')" for directive, text in _DAY.items())
+    + " }}{%- endmacro -%}"
+)
 
 
 class PromptError(SparqleError):
@@ -44,72 +47,6 @@ def language_name(code: str) -> str:
 
 
 @dataclass(frozen=True)
-class PromptTemplates:
-    """Instruction wordings by task, and an optional system message."""
-
-    wordings: Mapping[str, Sequence[str]]
-    system: str | None = None
-    file: Path | None = None
-
-    @classmethod
-    def load(cls, path: str | Path | None = None) -> PromptTemplates:
-        """Read a YAML template file (`None`: the one that ships). Raises `PromptError` naming the file."""
-        path = Path(path) if path else DEFAULT_TEMPLATES
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise PromptError(f"{path}: cannot be read as a YAML template file ({reason})") from error
-        if not isinstance(content, dict):
-            raise PromptError(f"{path}: expected a mapping with the keys {', '.join(TASKS)}")
-        unknown = sorted(set(map(str, content)) - {*TASKS, "system"})
-        if unknown:
-            raise PromptError(f"{path}: unknown key {unknown[0]!r}; expected {', '.join(TASKS)} and system")
-        system = content.get("system")
-        if system is not None and not isinstance(system, str):
-            raise PromptError(f"{path}: 'system' must be a text, found {type(system).__name__}")
-        wordings = {}
-        for task in TASKS:
-            lines = content.get(task, [])
-            if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-                raise PromptError(f"{path}: {task!r} must be a list of texts")
-            for line in lines:
-                if line.count(_SPEECH) != 1:
-                    raise PromptError(f"{path}: {line!r} has {{speech}} {line.count(_SPEECH)} times; write it once")
-            wordings[task] = tuple(lines)
-        return cls(wordings, system, path)
-
-    def instruction(
-        self,
-        task: str,
-        tgt_lang: str | None = None,
-        own_prompt: str | None = None,
-        rng: random.Random | None = None,
-    ) -> str:
-        """One instruction that still holds `{speech}` once.
-
-        `own_prompt` (a manifest's `prompt` column) takes the template's place; without `{speech}` in it, the speech
-        comes first. With `rng` a wording is drawn, without it the first one is taken.
-        """
-        if own_prompt:
-            if own_prompt.count(_SPEECH) > 1:
-                raise PromptError(f"prompt {own_prompt!r} has {{speech}} more than once; write it once")
-            text = own_prompt if _SPEECH in own_prompt else f"{_SPEECH} {own_prompt}"
-        else:
-            wordings = self.wordings.get(task)
-            if not wordings:
-                known = ", ".join(sorted(name for name, lines in self.wordings.items() if lines))
-                file = self.file or "the template file"
-                raise PromptError(f"no template for task {task!r}; {file} has: {known or 'none'}")
-            text = rng.choice(list(wordings)) if rng else wordings[0]
-        if _LANGUAGE in text:
-            if not tgt_lang:
-                raise PromptError(f"the instruction {text!r} names the target language, but the row has no tgt_lang")
-            text = text.replace(_LANGUAGE, language_name(tgt_lang))
-        return text
-
-
-@dataclass(frozen=True)
 class Prompt:
     """Token ids before and after the place of the speech."""
 
@@ -122,70 +59,121 @@ class PromptBuilder:
 
     Where the tokenizer has a chat template the instruction becomes its user turn, else plain text. An answer ends with
     the token that ends a turn in that template (`end_of_turn`), or with the tokenizer's end-of-sequence token.
+
+    Args:
+        tokenizer: of the LLM.
+        system: a system message. A template without a place for one gets it at the start of the user's turn.
+        chat_template: False takes plain text though the tokenizer has a chat template.
+        before_answer: what plain text has between instruction and answer.
     """
 
-    def __init__(self, tokenizer: Any, system: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, system: str | None = None, chat_template: bool = True, before_answer: str = "\n"
+    ) -> None:
         self.tokenizer = tokenizer
         self.system = system
+        self.before_answer = before_answer
+        self._name = getattr(tokenizer, "name_or_path", None) or "the LLM"
+        self._can_chat = bool(getattr(tokenizer, "chat_template", None))
+        self.chats = chat_template and self._can_chat
+        self._system_turn = bool(system) and self.chats and self._has_system_turn()
         self.end_of_turn = self._find_end_of_turn()
+        self.answer_opening, self._before_answer = self._find_answer()
 
     def encode(self, instruction: str) -> Prompt:
         """Ids around the speech for an instruction that holds `{speech}` once."""
-        if instruction.count(_SPEECH) != 1:
+        if instruction.count(SPEECH) != 1:
             raise PromptError(f"instruction {instruction!r} must hold {{speech}} exactly once")
-        marked = instruction.replace(_SPEECH, _SPEECH_MARK)
-        if self._has_chat_template:
-            text, prefix = self._render(marked), []
+        marked = instruction.replace(SPEECH, _SPEECH_MARK)
+        if self.chats:
+            text, prefix = self._chat(marked), []
         else:
-            text = f"{self.system}\n{marked}\n" if self.system else f"{marked}\n"
-            prefix = self._begin_of_sequence()
+            text = f"{self.system}\n{marked}" if self.system else marked
+            text, prefix = text + self.before_answer, self._begin_of_sequence()
         parts = text.split(_SPEECH_MARK)
         if len(parts) != 2:
-            raise PromptError(f"the tokenizer's chat template repeats or drops the user's text: {text!r}")
-        before, after = (tuple(self._ids(part)) for part in parts)
-        return Prompt((*prefix, *before), after)
+            raise PromptError(f"the chat template of {self._name} repeats or drops the user's text: {text!r}")
+        return Prompt((*prefix, *self._ids(parts[0])), tuple(self._ids(parts[1], parts[0])))
 
     def encode_answer(self, text: str) -> list[int]:
-        """Ids of an answer, closed by the end-of-turn token."""
-        return [*self._ids(text), self.end_of_turn]
+        """Ids of an answer, closed by the end-of-turn token. Text that reads like a control token stays text."""
+        return [*self._ids(self.answer_opening + text, self._before_answer, split_special_tokens=True), self.end_of_turn]
 
-    @property
-    def _has_chat_template(self) -> bool:
-        return bool(getattr(self.tokenizer, "chat_template", None))
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False)) if text else []
+    def _ids(self, text: str, before: str = "", **options: bool) -> list[int]:
+        """Ids of `text` as they are behind `before`: at the start of a text sentencepiece puts a space of its own."""
+        if not text:
+            return []
+        alone, head, joined = (
+            list(self.tokenizer.encode(each, add_special_tokens=False, **options)) if each else []
+            for each in (text, before, before + text)
+        )
+        return joined[len(head) :] if joined[: len(head)] == head else alone
 
     def _begin_of_sequence(self) -> list[int]:
         bos = self.tokenizer.bos_token_id
         return [bos] if bos is not None and bos in self.tokenizer.encode("") else []
 
-    def _render(self, user_text: str, answer: str | None = None) -> str:
-        user = user_text
-        messages = [{"role": "user", "content": user}]
-        if self.system:
-            messages.insert(0, {"role": "system", "content": self.system})
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
+    def _chat(self, user_text: str) -> str:
+        """A chat up to where the answer starts."""
+        if self.system and not self._system_turn:
+            user_text = f"{self.system}\n\n{user_text}"
+        messages = [{"role": "user", "content": user_text}]
+        if self._system_turn:
+            messages.insert(0, {"role": "system", "content": str(self.system)})
+        return self._render(messages)
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        """Text of a chat, which the assistant goes on with unless it spoke last."""
         try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
-        except Exception as error:  # a Jinja template may raise anything; many refuse a system message
-            if self.system:
-                raise PromptError(
-                    f"the tokenizer's chat template refuses the system message ({error}); set 'system: null' in "
-                    "the template file"
-                ) from error
-            raise PromptError(f"the tokenizer's chat template cannot be rendered ({error})") from error
+            template = self.tokenizer.get_chat_template()
+            return self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=_SAME_DAY + template if "strftime_now" in template else template,
+                tokenize=False,
+                add_generation_prompt=messages[-1]["role"] != "assistant",
+                enable_thinking=False,  # templates that know nothing of it pass over it
+            )
+        except Exception as error:  # a Jinja template may raise anything
+            reason = " ".join(str(error).split())[:200]
+            raise PromptError(
+                f"the chat template of {self._name} cannot be rendered ({reason}); correct it, or take it out of there"
+            ) from error
+
+    def _has_system_turn(self) -> bool:
+        """Whether the template shows a system message: Gemma's refuses one, others drop it."""
+        try:
+            text = self._render(
+                [{"role": "system", "content": _SYSTEM_MARK}, {"role": "user", "content": _SPEECH_MARK}]
+            )
+        except PromptError:
+            return False
+        return _SYSTEM_MARK in text
+
+    def _answered(self) -> str:
+        """A chat whose answer is `_ANSWER_MARK`."""
+        return self._render([{"role": "user", "content": _SPEECH_MARK}, {"role": "assistant", "content": _ANSWER_MARK}])
+
+    def _find_answer(self) -> tuple[str, str]:
+        """What the template puts before an answer that is not in the prompt (Mistral's: a space); the prompt's end."""
+        if not self.chats:
+            return "", self.before_answer
+        asked = self._render([{"role": "user", "content": _SPEECH_MARK}])
+        opening = self._answered().removeprefix(asked).partition(_ANSWER_MARK)[0]
+        # Text that is no white space is not the answer's: then this template asks otherwise than it remembers.
+        return ("" if opening.strip() else opening), asked.rpartition(_SPEECH_MARK)[2]
 
     def _find_end_of_turn(self) -> int:
-        if self._has_chat_template:
-            _, mark, tail = self._render(_SPEECH_MARK, _ANSWER_MARK).partition(_ANSWER_MARK)
+        if self._can_chat:
+            _, mark, tail = self._answered().partition(_ANSWER_MARK)
             if not mark:
-                raise PromptError("the tokenizer's chat template drops the assistant's text")
+                raise PromptError(f"the chat template of {self._name} drops the assistant's text")
             special = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
             for token in self._ids(tail):
                 if token in special:
                     return token
         if self.tokenizer.eos_token_id is None:
-            raise PromptError("the tokenizer has neither a chat template with an end of turn nor an eos_token")
+            raise PromptError(
+                f"the tokenizer of {self._name} has neither an eos_token nor a chat template that ends a turn, so no "
+                "answer would end; name an eos_token in its tokenizer_config.json"
+            )
         return self.tokenizer.eos_token_id

@@ -19,12 +19,13 @@ class TokenizerError(SparqleError):
     """A tokenizer that cannot be read or lacks what the Q-Former needs. The message is one sentence."""
 
 
-def load_tokenizer(path_or_id: str) -> Any:
-    """A Hugging Face tokenizer; code that comes with one is never run."""
+def load_tokenizer(path_or_id: str, gguf: str | None = None) -> Any:
+    """A Hugging Face tokenizer, or that of the file `gguf` in a folder; code that comes with one is never run."""
     from transformers import AutoTokenizer
 
+    which = {} if gguf is None else {"gguf_file": gguf}
     try:
-        return AutoTokenizer.from_pretrained(path_or_id, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(path_or_id, trust_remote_code=False, **which)
     except Exception as error:  # transformers raises many kinds
         reason = " ".join(str(error).split())[:300]
         raise TokenizerError(

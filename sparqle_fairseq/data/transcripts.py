@@ -12,13 +12,21 @@ from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
 from sparqle_fairseq.data.text import TranscriptTokenizer
 from sparqle_fairseq.keyed_random import text_key
 
+# Padding of LLM token ids; no token has a negative id.
+NO_TOKEN = -1
+
 
 class TranscriptSide:
-    """Encodes `src_text` with [CLS] and [SEP]; identity = equal transcripts."""
+    """Encodes `src_text` with [CLS] and [SEP]; identity = equal transcripts.
 
-    def __init__(self, tokenizer: TranscriptTokenizer, max_tokens: int) -> None:
+    With `llm_tokenizer` also in the LLM's tokens, without any special one.
+    """
+
+    def __init__(self, tokenizer: TranscriptTokenizer, max_tokens: int, llm_tokenizer: Any = None) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self.llm_tokenizer = llm_tokenizer
+        self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
 
     def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
         text = row.src_text or ""  # training requires one; generation does not
@@ -28,23 +36,32 @@ class TranscriptSide:
                 f"{where}: found a transcript of {len(tokens)} tokens, but the Q-Former has {self.max_tokens} text "
                 "positions; split the utterance or raise --max-text-positions"
             )
-        return {
+        prefix = row.prefix or self.prefix
+        item = {
+            "prefix": self.tokenizer.encode(prefix)[1:-1] if prefix else [],
             "text": tokens,
             "reference": row.src_text,
             "identity": text_key(text),
             "utterance": text_key(row.id),
         }
+        if self.llm_tokenizer is not None:
+            item["llm_text"] = self.llm_tokenizer.encode(text, add_special_tokens=False)
+        return item
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         tokens, padding_mask = pad_ids([item["text"] for item in items], self.tokenizer.pad)
+        net_input = {
+            "text": tokens,
+            "text_padding_mask": padding_mask,
+            "identity": torch.tensor([item["identity"] for item in items]),
+            "utterance": torch.tensor([item["utterance"] for item in items]),
+        }
+        if self.llm_tokenizer is not None:
+            net_input["llm_text"], _ = pad_ids([item["llm_text"] for item in items], NO_TOKEN)
         return {
-            "net_input": {
-                "text": tokens,
-                "text_padding_mask": padding_mask,
-                "identity": torch.tensor([item["identity"] for item in items]),
-                "utterance": torch.tensor([item["utterance"] for item in items]),
-            },
+            "net_input": net_input,
             "target": tokens[:, 1:] if all(item["reference"] is not None for item in items) else None,
             "reference": [item["reference"] for item in items],
+            "prefix": [item["prefix"] for item in items],
             "ntokens": int((~padding_mask[:, 1:]).sum()),
         }

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.generate.search import EnsembleDecoder, SearchSettings, search
+from sparqle_fairseq.generate.contrast import contrasts, forced_scores, rows_of
+from sparqle_fairseq.generate.guard import BLOCKED_NGRAM, is_loop
+from sparqle_fairseq.generate.mbr import mbr_order
+from sparqle_fairseq.generate.options import DecodingOptions
+from sparqle_fairseq.generate.search import Hypothesis, SearchSettings, ensemble, search
 from sparqle_fairseq.visual.attention import token_centres, token_map
 
 # fairseq's generation options that this search does not have, with the value that means "not asked for".
 _NOT_OFFERED = {
-    "prefix_size": 0,
     "diverse_beam_groups": -1,
     "diversity_rate": -1.0,
     "constraints": None,
@@ -23,12 +27,15 @@ _NOT_OFFERED = {
     "replace_unk": None,
     "print_step": False,
     "retain_iter_history": False,
-    "score_reference": False,
     "unkpen": 0,
 }
 
 
-def settings_of(options: Any, seed: int) -> SearchSettings:
+# What is said of a hypothesis that was searched again because the first one went round in circles.
+REPETITION = "repetition"
+
+
+def settings_of(options: Any, seed: int, repetition_penalty: float = 1.0) -> SearchSettings:
     """Search settings of fairseq's generation options. Raises `SparqleError` for an option that has no effect here."""
     for name, off in _NOT_OFFERED.items():
         value = getattr(options, name, off)
@@ -50,6 +57,7 @@ def settings_of(options: Any, seed: int) -> SearchSettings:
         sampling_topk=options.sampling_topk,
         sampling_topp=options.sampling_topp,
         no_repeat_ngram_size=options.no_repeat_ngram_size,
+        repetition_penalty=repetition_penalty,
         seed=seed,
     )
 
@@ -62,6 +70,10 @@ class HypothesisGenerator:
         pad, end: ids of the target dictionary.
         max_len_a, max_len_b: most tokens of a hypothesis = a * encoder frames of the utterance + b.
         samples_per_frame: source samples in an encoder frame; 1 where the source is features.
+        frame_rate: encoder frames a second.
+        decoding: options beyond fairseq's; none is on by default.
+        text_of: text of token ids, where loops or likeness of texts are looked at.
+        score_reference: score the references and search nothing.
         alignment: "hard" or "soft" for fairseq's --print-alignment; None makes no alignments, which cost another pass.
         nbest: so many hypotheses of an utterance get one.
     """
@@ -77,48 +89,155 @@ class HypothesisGenerator:
         samples_per_frame: float,
         alignment: str | None = None,
         nbest: int = 1,
+        frame_rate: float = 50.0,
+        decoding: DecodingOptions | None = None,
+        text_of: Callable[[Tensor], str] | None = None,
+        score_reference: bool = False,
     ) -> None:
         self.settings = settings
         self.pad, self.eos = pad, end
         self.max_len_a, self.max_len_b = max_len_a, max_len_b
         self.samples_per_frame = samples_per_frame
         self.alignment, self.nbest = alignment, nbest
+        self.frame_rate = frame_rate
+        self.decoding = decoding or DecodingOptions()
+        self._text_of = text_of
+        self.score_reference = score_reference
 
     @property
     def symbols_to_strip_from_output(self) -> set[int]:
         return {self.eos, self.pad}
 
     @torch.no_grad()
-    def generate(self, models: Sequence[Any], sample: dict[str, Any], **_: Any) -> list[list[dict[str, Any]]]:
-        """Hypotheses in fairseq's shape: tokens, score, positional_scores, attention, alignment."""
-        decoders = [model.step_decoder() for model in models]
-        decoder = decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders)
-        lengths = self.max_lengths(models, sample["net_input"])
-        found = search(
-            decoder,
-            sample["net_input"],
-            self.settings,
+    def generate(
+        self,
+        models: Sequence[Any],
+        sample: dict[str, Any],
+        prefix_tokens: Tensor | None = None,
+        prefixes: Sequence[Sequence[int]] | None = None,
+        **_: Any,
+    ) -> list[list[dict[str, Any]]]:
+        """Hypotheses in fairseq's shape: tokens, score, positional_scores, attention, alignment.
+
+        Also `flag`, "repetition" where the guard searched again, and with --speech-contrast `contrast`.
+
+        Args:
+            models: one, or several whose probabilities are averaged.
+            sample: a batch.
+            prefix_tokens: (B, L) ids that the answers begin with, from fairseq's --prefix-size.
+            prefixes: the same as lists; `prefix_tokens` come first.
+        """
+        net_input, keys = sample["net_input"], sample["id"]
+        if self.score_reference:
+            found = self._references(models, sample)
+        else:
+            if prefix_tokens is not None:
+                own = {self.pad, self.eos}
+                prefixes = [[token for token in row if token not in own] for row in prefix_tokens.tolist()]
+            found = self._search(models, net_input, keys, prefixes, self.settings)
+        answer = [[_as_fairseqs(hypothesis) for hypothesis in row] for row in found]
+        if not self.score_reference:
+            if self.decoding.loop_guard:
+                self._guard(models, net_input, keys, prefixes, answer)
+            if str(self.decoding.rerank) == "mbr":
+                answer = [self._reranked(row) for row in answer]
+        if str(self.decoding.speech_contrast) != "none":
+            self._contrast(models, net_input, answer)
+        if self.alignment:
+            self._align(models[0], net_input, answer)
+        return answer
+
+    def _search(
+        self,
+        models: Sequence[Any],
+        net_input: dict[str, Any],
+        keys: Tensor,
+        prefixes: Sequence[Sequence[int]] | None,
+        settings: SearchSettings,
+    ) -> list[list[Hypothesis]]:
+        lengths = self.max_lengths(models, net_input)
+        if prefixes is not None:
+            room = self._room(models, net_input, torch.full_like(lengths, 1 << 30))
+            for prefix, tokens in zip(prefixes, room.tolist(), strict=True):
+                if len(prefix) > tokens:
+                    raise SparqleError(
+                        f"a prefix of {len(prefix)} tokens is longer than the {tokens} that an answer has room for; "
+                        "shorten --prefix, --prefix-size or the manifest's prefix column"
+                    )
+        return search(
+            ensemble([model.step_decoder() for model in models]),
+            net_input,
+            settings,
             pad=self.pad,
             end=self.eos,
             max_lengths=lengths,
-            keys=sample["id"],
+            keys=keys,
+            min_lengths=self.min_lengths(net_input).minimum(lengths),
+            prefixes=prefixes,
         )
-        answer = [
-            [
-                {
-                    "tokens": torch.tensor(hypothesis.tokens),
-                    "score": torch.tensor(hypothesis.score),
-                    "positional_scores": torch.tensor(hypothesis.positional_scores),
-                    "attention": None,
-                    "alignment": torch.empty(0),
-                }
-                for hypothesis in hypotheses
-            ]
-            for hypotheses in found
+
+    def _references(self, models: Sequence[Any], sample: dict[str, Any]) -> list[list[Hypothesis]]:
+        """The references as hypotheses, with the scores that the models give them."""
+        if sample["target"] is None:
+            raise SparqleError("--score-reference scores the manifest's texts, and a row of this batch has none")
+        answers = [[token for token in row if token != self.pad] for row in sample["target"].tolist()]
+        if answers and answers[0][-1] != self.eos:
+            answers = [[*answer, self.eos] for answer in answers]
+        decoder = ensemble([model.step_decoder() for model in models])
+        scores = forced_scores(decoder, sample["net_input"], answers, pad=self.pad, end=self.eos)
+        scale = 0.0 if self.settings.unnormalized else self.settings.lenpen
+        return [
+            [Hypothesis(answer, places, sum(places) / len(answer) ** scale)]
+            for answer, places in zip(answers, scores, strict=True)
         ]
-        if self.alignment:
-            self._align(models[0], sample["net_input"], answer)
-        return answer
+
+    def _guard(
+        self,
+        models: Sequence[Any],
+        net_input: dict[str, Any],
+        keys: Tensor,
+        prefixes: Sequence[Sequence[int]] | None,
+        answer: list[list[dict[str, Any]]],
+    ) -> None:
+        """Search again, without any repeated sequence of some tokens, where the best text loops; in place."""
+        loops = [i for i, row in enumerate(answer) if is_loop(self._text(row[0]))]
+        if not loops:
+            return
+        if self.settings.no_repeat_ngram_size != BLOCKED_NGRAM:
+            rows = torch.tensor(loops, device=keys.device)
+            own = None if prefixes is None else [prefixes[i] for i in loops]
+            settings = replace(self.settings, no_repeat_ngram_size=BLOCKED_NGRAM)
+            again = self._search(models, rows_of(net_input, rows), keys[rows], own, settings)
+            for i, row in zip(loops, again, strict=True):
+                answer[i] = [_as_fairseqs(hypothesis) for hypothesis in row]
+        for i in loops:
+            answer[i][0]["flag"] = REPETITION
+
+    def _reranked(self, row: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        log_probs = [float(hypothesis["positional_scores"].sum()) for hypothesis in row]
+        order = mbr_order([self._text(hypothesis) for hypothesis in row], log_probs, self.settings.sampling)
+        flag = row[0]["flag"]
+        for place in order:
+            row[place]["flag"] = flag
+        return [row[place] for place in order]
+
+    def _contrast(self, models: Sequence[Any], net_input: dict[str, Any], answer: list[list[dict[str, Any]]]) -> None:
+        """Give the hypotheses that are asked for their `contrast`."""
+        texts = [[hypothesis["tokens"].tolist() for hypothesis in row[: self.nbest]] for row in answer]
+        kind = str(self.decoding.speech_contrast)
+        found = contrasts(models, net_input, texts, kind, pad=self.pad, end=self.eos)
+        for row, own in zip(answer, found, strict=True):
+            for hypothesis, contrast in zip(row, own, strict=False):
+                hypothesis["contrast"] = contrast
+
+    def unheard(self, hypothesis: dict[str, Any]) -> bool:
+        """Whether a hypothesis is not likelier with its speech than without, as far as --least-contrast asks."""
+        contrast = hypothesis.get("contrast")
+        return contrast is not None and contrast.difference < self.decoding.least_contrast
+
+    def _text(self, hypothesis: dict[str, Any]) -> str:
+        assert self._text_of is not None, "a generator that looks at texts is made with text_of"
+        return self._text_of(hypothesis["tokens"])
 
     def _align(self, model: Any, net_input: dict[str, Any], answer: list[list[dict[str, Any]]]) -> None:
         """Put in each hypothesis' `alignment` what fairseq prints on its A- line; of an ensemble, the first model's."""
@@ -133,12 +252,41 @@ class HypothesisGenerator:
 
     def max_lengths(self, models: Sequence[Any], net_input: dict[str, Any]) -> Tensor:
         """(B,) most tokens of each hypothesis: by its speech, and by what the models have room for."""
-        real = (~net_input["padding_mask"]).sum(dim=1)  # (B,) samples or frames
-        frames = real / self.samples_per_frame if net_input["source"].dim() == 2 else real.float()
+        frames = self._frames(net_input)
         lengths = (self.max_len_a * frames).long() + self.max_len_b
+        if self.decoding.max_tokens_a_second:
+            most = (self.decoding.max_tokens_a_second * frames / self.frame_rate).ceil().long().clamp(min=1)
+            lengths = lengths.minimum(most)
+        lengths = self._room(models, net_input, lengths)
+        return lengths.clamp(min=0)
+
+    def min_lengths(self, net_input: dict[str, Any]) -> Tensor:
+        """(B,) fewest tokens of each hypothesis, by --min-len and by its speech."""
+        least = (self.decoding.min_tokens_a_second * self._frames(net_input) / self.frame_rate).long()
+        return least.clamp(min=self.settings.min_len)
+
+    def _frames(self, net_input: dict[str, Any]) -> Tensor:
+        """(B,) encoder frames of each utterance, without padding."""
+        real = (~net_input["padding_mask"]).sum(dim=1)  # (B,) samples or frames
+        return real / self.samples_per_frame if net_input["source"].dim() == 2 else real.float()
+
+    @staticmethod
+    def _room(models: Sequence[Any], net_input: dict[str, Any], lengths: Tensor) -> Tensor:
+        """`lengths` (B,), but no more than the models have room for."""
         for model in models:
             lengths = lengths.minimum(torch.as_tensor(model.max_answer_tokens(net_input)).to(lengths))
-        return lengths.clamp(min=0)
+        return lengths
+
+
+def _as_fairseqs(hypothesis: Hypothesis) -> dict[str, Any]:
+    return {
+        "tokens": torch.tensor(hypothesis.tokens),
+        "score": torch.tensor(hypothesis.score),
+        "positional_scores": torch.tensor(hypothesis.positional_scores),
+        "attention": None,
+        "alignment": torch.empty(0),
+        "flag": None,
+    }
 
 
 def _hard(frames: Tensor) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sparqle_fairseq.errors import SparqleError
 
 _LINE = re.compile(r"([A-Z])-(\d+)\t(.*)")
-_KINDS = "STHDPA"
+_KINDS = "STHDPAI"
 
 
 class Results(dict[int, list[tuple[str, str]]]):

@@ -47,6 +47,7 @@ class SearchSettings:
     sampling_topk: int = -1
     sampling_topp: float = -1.0
     no_repeat_ngram_size: int = 0
+    repetition_penalty: float = 1.0
     seed: int = 1
 
 
@@ -78,6 +79,10 @@ class EnsembleDecoder:
         return log_probs.logsumexp(dim=0), [state for _, state in answers]  # softmax takes the division back
 
 
+def ensemble(decoders: Sequence[StepDecoder]) -> StepDecoder:
+    return decoders[0] if len(decoders) == 1 else EnsembleDecoder(decoders)
+
+
 def search(
     decoder: StepDecoder,
     net_input: dict[str, Any],
@@ -87,14 +92,20 @@ def search(
     end: int,
     max_lengths: Tensor,
     keys: Tensor,
+    min_lengths: Tensor | None = None,
+    prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """Hypotheses of each utterance, best first.
 
     Args:
         max_lengths: (B,) most tokens before the end token.
         keys: (B,) int64 names of the utterances for the random numbers of sampling.
+        min_lengths: (B,) fewest tokens before the end token; by default `settings.min_len` for all.
+        prefixes: ids that each utterance's hypotheses begin with, and may end with the end token; they come before any
+            limit.
     """
     count, beam, device = keys.numel(), settings.beam, keys.device
+    least = torch.full((count,), settings.min_len, device=device) if min_lengths is None else min_lengths
     finished: list[list[Hypothesis]] = [[] for _ in range(count)]
     logits, state = decoder.start(net_input)  # (B, V)
     alive = torch.arange(count, device=device)  # which utterances the rows belong to
@@ -108,7 +119,11 @@ def search(
     step = 0
     while alive.numel():
         log_probs = (logits.float() / settings.temperature).log_softmax(dim=-1).unflatten(0, (-1, beam))  # (B, K, V)
-        allowed = _allowed(log_probs, tokens, settings, step, pad, end, max_lengths[alive])
+        if settings.repetition_penalty != 1:
+            log_probs = _penalize(log_probs, tokens, settings.repetition_penalty)
+        allowed = _allowed(log_probs, tokens, settings, step, pad, end, least[alive], max_lengths[alive])
+        if prefixes is not None:
+            _force(allowed, prefixes, alive, step)
         if settings.sampling:
             origin, token = _draw(log_probs, allowed, settings, keys[alive], step)
         else:
@@ -137,7 +152,14 @@ def search(
 
 
 def _allowed(
-    log_probs: Tensor, tokens: Tensor, settings: SearchSettings, step: int, pad: int, end: int, max_lengths: Tensor
+    log_probs: Tensor,
+    tokens: Tensor,
+    settings: SearchSettings,
+    step: int,
+    pad: int,
+    end: int,
+    min_lengths: Tensor,
+    max_lengths: Tensor,
 ) -> Tensor:
     """Which next tokens (B, K, V) may follow."""
     allowed = torch.ones_like(log_probs, dtype=torch.bool)
@@ -146,10 +168,24 @@ def _allowed(
     if settings.no_repeat_ngram_size:
         _forbid_repeats(allowed, tokens, settings.no_repeat_ngram_size)
     at_limit = step >= max_lengths
-    allowed[..., end] = at_limit[:, None] | (step >= settings.min_len)
+    allowed[..., end] = (at_limit | (step >= min_lengths))[:, None]
     only_end = torch.zeros_like(allowed)
     only_end[..., end] = True
     return torch.where(at_limit[:, None, None], only_end, allowed)
+
+
+def _penalize(log_probs: Tensor, tokens: Tensor, penalty: float) -> Tensor:
+    """Log-probabilities (B, K, V), times `penalty` where the beam (B, K, step) already holds the token."""
+    seen = torch.zeros_like(log_probs, dtype=torch.bool).scatter(2, tokens, True)
+    return torch.where(seen, log_probs * penalty, log_probs)
+
+
+def _force(allowed: Tensor, prefixes: Sequence[Sequence[int]], alive: Tensor, step: int) -> None:
+    """Allow (B, K, V) nothing but the prefix where an utterance's has not come to its end."""
+    for row, utterance in enumerate(alive.tolist()):
+        if step < len(prefixes[utterance]):
+            allowed[row] = False
+            allowed[row, :, prefixes[utterance][step]] = True
 
 
 def _forbid_repeats(allowed: Tensor, tokens: Tensor, size: int) -> None:

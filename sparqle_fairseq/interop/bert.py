@@ -112,5 +112,5 @@ def fill_from_bert(qformer: QFormer, bert: Mapping[str, Tensor], name: str) -> N
 
 
 def _starts_from_bert(name: str) -> bool:
-    new = ("query_tokens", "window_place", "speech_norm.", "front_end.")
+    new = ("query_tokens", "window_place", "speech_norm.", "speech_linear.", "front_end.")
     return not name.startswith(new) and "cross_attention" not in name and "query_ffn" not in name

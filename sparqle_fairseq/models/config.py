@@ -11,10 +11,17 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
 from omegaconf import open_dict
 
+from sparqle_fairseq.data.answers import ANSWERS
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.front_end import DOWNSAMPLING
+from sparqle_fairseq.models.llm_sharding import SHARDINGS
+from sparqle_fairseq.models.lora_options import LoRAOptions
 from sparqle_fairseq.models.masking import FeatureMasks
-from sparqle_fairseq.models.qformer import QUERY_STARTS, QFormerConfig
+from sparqle_fairseq.models.projector import PROJECTORS
+from sparqle_fairseq.models.qformer import QUERY_STARTS, SPEECH_ENTRIES, QFormerConfig
+from sparqle_fairseq.models.quantized import QUANTIZATIONS
+from sparqle_fairseq.models.stage1 import NEGATIVES
+from sparqle_fairseq.objectives import OBJECTIVES, SUMS
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SOURCES = ("audio", "units")
@@ -76,6 +83,13 @@ class AdapterConfig(FairseqDataclass):
         },
     )
     speech_stride: int = field(default=1, metadata={"help": "encoder frames in a frame that the Q-Former reads"})
+    speech_entry: ChoiceEnum(list(SPEECH_ENTRIES)) = field(  # type: ignore[valid-type]
+        default="norm",
+        metadata={
+            "help": "what the speech passes before it is read: norm (a LayerNorm, as published), linear (to the "
+            "Q-Former's width, as in the authors' Hugging Face trainer) or none"
+        },
+    )
     max_text_positions: int = field(default=512, metadata={"help": "longest transcript, in tokens"})
     dropout: float = field(default=0.1, metadata={"help": "dropout in the Q-Former"})
     time_masks: int = field(
@@ -88,10 +102,38 @@ class AdapterConfig(FairseqDataclass):
         default=0, metadata={"help": "ranges of each training utterance's feature channels to hide (SpecAugment)"}
     )
     channel_mask_width: int = field(default=64, metadata={"help": "widest such range, in channels"})
+    projector: ChoiceEnum(list(PROJECTORS)) = field(  # type: ignore[valid-type]
+        default="linear",
+        metadata={"help": "what turns query outputs into embeddings of the LLM (in stage 1 for llm-ctc alone)"},
+    )
 
 
 @dataclass
 class PretrainModelConfig(AdapterConfig):
+    objective: str = field(
+        default="sparqle",
+        metadata={
+            "help": f"what stage 1 learns from: {', '.join((*SUMS, *OBJECTIVES))}, or a sum such as llm-ctc+0.5*stg"
+        },
+    )
+    llm: Optional[str] = field(
+        default=None,
+        metadata={"help": "for --objective llm-ctc: the LLM of stage 2, Hugging Face folder or hub id"},
+    )
+    llm_dtype: ChoiceEnum(list(DTYPES)) = field(  # type: ignore[valid-type]
+        default="fp32", metadata={"help": "for --objective llm-ctc: precision of the LLM's embeddings"}
+    )
+    llm_ctc_sample: int = field(
+        default=0,
+        metadata={
+            "help": "for --objective llm-ctc: in training, sum the softmax over the batch's tokens and so many others of "
+            "the LLM's vocabulary, drawn anew in each step: much cheaper; 0 = over all"
+        },
+    )
+    stm_negatives: ChoiceEnum(list(NEGATIVES)) = field(  # type: ignore[valid-type]
+        default="hard",
+        metadata={"help": "negatives of matching: drawn by similarity (hard, as published) or evenly (uniform)"},
+    )
     text_tokenizer: Optional[str] = field(
         default=None,
         metadata={"help": "BERT-like tokenizer of the transcripts, folder or hub id; by default that of --bert"},
@@ -104,10 +146,48 @@ class PretrainModelConfig(AdapterConfig):
 
 
 @dataclass
-class SpeechLLMConfig(AdapterConfig):
+class SpeechLLMConfig(LoRAOptions, AdapterConfig):
     llm: Optional[str] = field(default=None, metadata={"help": "causal language model, Hugging Face folder or hub id"})
     llm_dtype: ChoiceEnum(list(DTYPES)) = field(  # type: ignore[valid-type]
         default="bf16", metadata={"help": "precision of the frozen LLM, apart from the trainer's"}
+    )
+    llm_quantization: ChoiceEnum(list(QUANTIZATIONS)) = field(  # type: ignore[valid-type]
+        default="none", metadata={"help": "keep the frozen LLM's linear layers in 8 or 4 bits (bitsandbytes)"}
+    )
+    attn_implementation: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "how the LLM computes attention: eager, sdpa, or another that transformers knows; by default what "
+            "transformers takes for this LLM"
+        },
+    )
+    llm_gradient_checkpointing: bool = field(
+        default=False,
+        metadata={"help": "compute the LLM's layers again in the backward pass: less memory, about a third slower"},
+    )
+    llm_sharding: ChoiceEnum(list(SHARDINGS)) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={
+            "help": "in training, divide the LLM's layers among the processes of each machine, or among all; each "
+            "process gathers a layer while it runs: less memory, more communication"
+        },
+    )
+    compress_queries: bool = field(
+        default=False,
+        metadata={
+            "help": "give the LLM only what CTC reads: leave out queries nearest to the blank, join neighbours nearest "
+            "to the same token; needs an adapter of --objective llm-ctc"
+        },
+    )
+    answer: ChoiceEnum(list(ANSWERS)) = field(  # type: ignore[valid-type]
+        default="direct",
+        metadata={
+            "help": "what the LLM answers to a translation: the translation (direct), or the transcript, a line break "
+            "and the translation (transcript-first); only the translation is printed and scored"
+        },
+    )
+    freeze_qformer: bool = field(
+        default=False, metadata={"help": "train the projector alone; the Q-Former stays as --pretrained-adapter has it"}
     )
     pretrained_adapter: Optional[str] = field(
         default=None,
@@ -125,6 +205,7 @@ QFORMER_FIELDS = (
     "queries",
     "query_start",
     "max_text_positions",
+    "speech_entry",
     "speech_downsample",
     "speech_stride",
 )
@@ -158,7 +239,7 @@ def qformer_config(
     `frame_rate` is that of the speech encoder in Hz; windows need it. Raises `SparqleError`.
     """
     shape = {name: getattr(config, name) for name in QFORMER_FIELDS}
-    for name in ("query_start", "speech_downsample"):
+    for name in ("query_start", "speech_downsample", "speech_entry"):
         shape[name] = str(shape[name])
     seconds, count = config.query_window_seconds, config.queries_per_window
     if (seconds is None) != (count is None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from fairseq.models import register_model, register_model_architecture
@@ -22,10 +23,12 @@ from sparqle_fairseq.models.config import (
     qformer_config,
 )
 from sparqle_fairseq.models.features import open_feature_reader
+from sparqle_fairseq.models.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder, parse_layer
-from sparqle_fairseq.models.stage1 import OBJECTIVES, Stage1Adapter, Stage1Output, Stage1Text
+from sparqle_fairseq.models.stage1 import Stage1Adapter, Stage1Output, Stage1Text
 from sparqle_fairseq.models.transcriber import Transcriber
 from sparqle_fairseq.models.units import unit_embedding
+from sparqle_fairseq.objectives import PUBLISHED, parse_objective
 
 
 def open_speech_encoder(config: AdapterConfig, task: Any) -> SpeechEncoder:
@@ -46,20 +49,37 @@ class PretrainModel(AdaptedModel):
     """Speech and transcripts in, what the stage-1 losses need out."""
 
     def __init__(
-        self, encoder: SpeechEncoder, adapter: Stage1Adapter, tokenizer: TranscriptTokenizer, path: str
+        self,
+        encoder: SpeechEncoder,
+        adapter: Stage1Adapter,
+        tokenizer: TranscriptTokenizer,
+        path: str,
+        objective: dict[str, float],
+        llm: LanguageModel | None = None,
     ) -> None:
         identity: dict[str, dict[str, Any]] = {
             "speech encoder": encoder.identity,
             "text vocabulary": {"path": path, "hash": vocabulary_hash(tokenizer.tokenizer)},
         }
+        if llm is not None:
+            identity["LLM"] = llm.identity
         super().__init__(encoder, adapter, identity)
         self.tokenizer = tokenizer
+        # Objectives with their weights, and what the LLM's tokens are for llm-ctc. Of the LLM nothing else is kept.
+        self.objective = objective
+        self.llm_tokenizer = None if llm is None else llm.tokenizer
 
     @classmethod
     def build_model(cls, cfg: PretrainModelConfig, task: Any) -> PretrainModel:
         path = cfg.text_tokenizer or cfg.bert
         if not path:
             raise SparqleError("no tokenizer was named for the transcripts; give one with --text-tokenizer or --bert")
+        objective = parse_objective(cfg.objective)
+        llm = None
+        if "llm-ctc" in objective and cfg.llm:
+            llm = load_llm(cfg.llm, LLMOptions(DTYPES[str(cfg.llm_dtype)]))
+        elif cfg.llm:
+            raise SparqleError(f"--objective {cfg.objective} does not read the LLM; leave --llm out until stage 2")
         encoder = open_speech_encoder(cfg, task)
         tokenizer = TranscriptTokenizer.load(path)
         adapter = Stage1Adapter(
@@ -69,10 +89,15 @@ class PretrainModel(AdaptedModel):
             cfg.contrastive_width,
             cfg.temperature,
             feature_masks(cfg, int(task.cfg.seed)),
+            objective,
+            None if llm is None else llm.all_embeddings(),
+            str(cfg.projector),
+            str(cfg.stm_negatives),
+            cfg.llm_ctc_sample,
         )
         if cfg.bert:
             load_bert(adapter.qformer, cfg.bert)
-        return cls(encoder, adapter, tokenizer, path)
+        return cls(encoder, adapter, tokenizer, path, objective, llm)
 
     def forward(
         self,
@@ -82,15 +107,25 @@ class PretrainModel(AdaptedModel):
         text_padding_mask: Tensor,
         identity: Tensor,
         utterance: Tensor,
-        objectives: tuple[str, ...] = OBJECTIVES,
+        llm_text: Tensor | None = None,
+        objectives: Collection[str] = PUBLISHED,
         active: bool = True,
     ) -> Stage1Output:
         """`source` (B, S) or (B, T, W), or units (B, T), `text` (B, L), keys (B,); see `Stage1Adapter.forward`."""
         speech = self.encode_speech(source, padding_mask)
-        batch = Stage1Text(text, text_padding_mask, identity, utterance)
+        batch = Stage1Text(text, text_padding_mask, identity, utterance, llm_text)
         return self.adapter(speech.values, speech.padding_mask, batch, self.num_updates, objectives, active)
 
+    def train_only(self, objectives: Collection[str]) -> None:
+        """See `Stage1Adapter.train_only`."""
+        self.adapter.train_only(objectives)
+
     def step_decoder(self) -> Transcriber:
+        if "stg" not in self.objective:
+            raise SparqleError(
+                f"this checkpoint was trained with --objective {'+'.join(self.objective)}, and only stg teaches the "
+                "Q-Former to write text; go on with stage 2"
+            )
         return Transcriber(self)
 
     def max_answer_tokens(self, net_input: dict[str, Any]) -> int:

@@ -17,14 +17,18 @@ class AnswerState(NamedTuple):
 
 
 class PromptedLLM:
-    def __init__(self, model: SpeechLLM) -> None:
+    """`hears` is whether the speech is in the prompt, or left out of it."""
+
+    def __init__(self, model: SpeechLLM, hears: bool = True) -> None:
         self.model = model
+        self.hears = hears
         self.llm = model.llm
         self.vocab_size = model.llm.vocab_size
 
     def start(self, net_input: dict[str, Any]) -> tuple[Tensor, AnswerState]:
         names = ("source", "padding_mask", "prompt", "prompt_padding_mask")
-        embeddings, seen = self.model.prompt_embeddings(*(net_input[name] for name in names))
+        embed = self.model.prompt_embeddings if self.hears else self.model.prompt_without_speech
+        embeddings, seen = embed(*(net_input[name] for name in names))
         return self._run(embeddings, seen, None)
 
     def step(self, tokens: Tensor, state: AnswerState) -> tuple[Tensor, AnswerState]:
@@ -37,4 +41,5 @@ class PromptedLLM:
 
     def _run(self, embeddings: Tensor, seen: Tensor, cache: Any) -> tuple[Tensor, AnswerState]:
         logits, cache = self.llm(embeddings, seen, logits_to_keep=1, cache=cache, use_cache=True)
+        self.llm.check_finite(logits)
         return self.llm.join_ends(logits[:, -1]), AnswerState(cache, seen)

@@ -32,6 +32,8 @@ SPEECH_NORM_EPS = 1e-5
 BERT_NORM_EPS = 1e-12
 INIT_STD = 0.02
 QUERY_STARTS = ("learned", "monotonic")
+# What speech passes before it is read: a LayerNorm (as published), a linear layer to the hidden size, or nothing.
+SPEECH_ENTRIES = ("norm", "linear", "none")
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,15 @@ class QFormerConfig:
     speech_downsample: str = "none"
     speech_stride: int = 1  # encoder frames in a frame that the queries read
     window_frames: int = 0  # frames (after the stride) in a window that `queries` read; 0: the whole utterance
+    speech_entry: str = "norm"  # one of SPEECH_ENTRIES
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.hidden_size % self.heads:
             raise SparqleError(f"--hidden-size {self.hidden_size} does not divide into --heads {self.heads}")
         if self.query_start not in QUERY_STARTS:
             raise SparqleError(f"query start {self.query_start!r} is unknown; choose from {', '.join(QUERY_STARTS)}")
+        if self.speech_entry not in SPEECH_ENTRIES:
+            raise SparqleError(f"speech entry {self.speech_entry!r} is unknown; choose from {', '.join(SPEECH_ENTRIES)}")
         if self.speech_downsample not in DOWNSAMPLING:
             raise SparqleError(
                 f"speech downsampling {self.speech_downsample!r} is unknown; choose from {', '.join(DOWNSAMPLING)}"
@@ -78,9 +83,14 @@ class QFormerConfig:
             raise SparqleError(f"--dropout {self.dropout:g} must be at least 0 and below 1")
 
     @property
+    def entry_width(self) -> int:
+        """Width of what comes out of the front end."""
+        return stacked_width(self.speech_downsample, self.speech_width, self.speech_stride)
+
+    @property
     def read_width(self) -> int:
         """Width of what the queries read."""
-        return stacked_width(self.speech_downsample, self.speech_width, self.speech_stride)
+        return self.hidden_size if self.speech_entry == "linear" else self.entry_width
 
     def query_count(self, frames: Tensor) -> Tensor:
         """How many queries speak for utterances of `frames` encoder frames (B,)."""
@@ -275,7 +285,11 @@ class QFormer(nn.Module):
         # How much of its window's place a query starts with; without windows there is no such parameter.
         self.window_place = nn.Parameter(torch.empty(())) if config.window_frames else None
         self.front_end = FrontEnd(config.speech_downsample, config.speech_stride, config.speech_width)
-        self.speech_norm = nn.LayerNorm(config.read_width, eps=SPEECH_NORM_EPS)
+        self.speech_norm = self.speech_linear = None
+        if config.speech_entry == "norm":
+            self.speech_norm = nn.LayerNorm(config.read_width, eps=SPEECH_NORM_EPS)
+        elif config.speech_entry == "linear":
+            self.speech_linear = nn.Linear(config.entry_width, config.read_width)
         self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
@@ -317,7 +331,8 @@ class QFormer(nn.Module):
     def read_speech(self, values: Tensor, padding_mask: Tensor) -> SpeechMemory:
         """Keys and values of the speech `values` (B, T, W) with `padding_mask` (B, T)."""
         values, padding_mask = self.front_end(values, padding_mask)
-        speech = self.speech_norm(values)
+        entry = self.speech_norm or self.speech_linear
+        speech = values if entry is None else entry(values)
         if self.config.query_start == "monotonic":
             speech = speech + self._speech_positions(padding_mask, speech.size(-1)).to(speech)
         windows, beyond = 1, None

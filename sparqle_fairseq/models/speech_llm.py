@@ -16,6 +16,7 @@ from sparqle_fairseq.compat import allow_fairseq_checkpoints
 from sparqle_fairseq.data.instructions import SPEECH_PLACE
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, add_layer_mix, check_names
+from sparqle_fairseq.models.compression import join_repeats
 from sparqle_fairseq.models.config import (
     DTYPES,
     ENCODER_FIELDS,
@@ -27,26 +28,63 @@ from sparqle_fairseq.models.config import (
     feature_masks,
     qformer_config,
 )
+from sparqle_fairseq.models.heads import LLMSpace
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity
-from sparqle_fairseq.models.llm import LanguageModel, load_llm
+from sparqle_fairseq.models.llm import LanguageModel, LLMOptions, load_llm
+from sparqle_fairseq.models.llm_sharding import check_sharding
+from sparqle_fairseq.models.lora import LoRA, add_lora, check_lora_options, fill_lora, take_lora_options
 from sparqle_fairseq.models.masking import FeatureMasks
 from sparqle_fairseq.models.pretrain_model import open_speech_encoder
+from sparqle_fairseq.models.projector import build_projector
 from sparqle_fairseq.models.prompted_llm import PromptedLLM
 from sparqle_fairseq.models.qformer import QFormer, QFormerConfig
+from sparqle_fairseq.models.quantized import quantize
 from sparqle_fairseq.models.speech_encoder import SpeechEncoder
 
 # Stage-1 tensors that stage 2 has no use for.
-_STAGE1_ONLY = ("speech_projection.", "text_projection.", "matching_head.", "temperature", "qformer.text.")
+_STAGE1_ONLY = (
+    "speech_projection.",
+    "text_projection.",
+    "matching_head.",
+    "temperature",
+    "qformer.text.",
+    "output_decoder.",
+    "ctc_head.",
+)
 
 
 class Stage2Adapter(nn.Module):
-    """Q-Former without its text branch, and the projector. `masks` hide parts of the speech in training mode only."""
+    """Q-Former without its text branch, and the projector. `masks` hide parts of the speech in training mode only.
 
-    def __init__(self, config: QFormerConfig, llm_width: int, masks: FeatureMasks | None = None) -> None:
+    With `freeze_qformer` the projector learns alone; the Q-Former is in the checkpoint all the same. `llm_embeddings`
+    (V, M) are given where blanks are to be left out and repeats joined before the LLM.
+    """
+
+    def __init__(
+        self,
+        config: QFormerConfig,
+        llm_width: int,
+        masks: FeatureMasks | None = None,
+        projector: str = "linear",
+        freeze_qformer: bool = False,
+        llm_embeddings: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.masks = masks
+        # Where the projected queries are read as tokens, with --compress-queries. The blank has learned in stage 1.
+        self.llm_space = None if llm_embeddings is None else LLMSpace(llm_embeddings).requires_grad_(False)
+        self.lora: LoRA | None = None  # of the LLM, with --lora-rank
         self.qformer = QFormer(config, with_text=False)
-        self.projector = nn.Linear(config.hidden_size, llm_width)
+        self.projector = build_projector(projector, config.hidden_size, llm_width)
+        self.freeze_qformer = freeze_qformer
+        self.qformer.requires_grad_(not freeze_qformer)
+
+    def train(self, mode: bool = True) -> Stage2Adapter:
+        """A frozen Q-Former stays as it is in use: without dropout."""
+        super().train(mode)
+        if self.freeze_qformer:
+            self.qformer.eval()
+        return self
 
     def forward(
         self, values: Tensor, padding_mask: Tensor, utterance: Tensor | None = None, update: int = 0
@@ -59,7 +97,10 @@ class Stage2Adapter(nn.Module):
         if self.training and self.masks is not None and utterance is not None:
             values = self.masks(values, padding_mask, utterance, update)
         queries = self.qformer.query(self.qformer.read_speech(values, padding_mask))
-        return self.projector(queries.hidden), queries.padding_mask
+        points = self.projector(queries.hidden)
+        if self.llm_space is None:
+            return points, queries.padding_mask
+        return join_repeats(points, self.llm_space.labels(points), queries.padding_mask)
 
 
 @register_model("sparqle_llm", dataclass=SpeechLLMConfig)
@@ -69,21 +110,45 @@ class SpeechLLM(AdaptedModel):
     def __init__(self, encoder: SpeechEncoder, adapter: Stage2Adapter, llm: LanguageModel) -> None:
         super().__init__(encoder, adapter, {"speech encoder": encoder.identity, "LLM": llm.identity})
         self.llm = llm
+        self.answer = "direct"  # style of the answers it was trained to give
 
     @classmethod
     def build_model(cls, cfg: SpeechLLMConfig, task: Any) -> SpeechLLM:
         if not cfg.llm:
             raise SparqleError("no LLM was named; give a folder or hub id with --llm")
+        check_lora_options(cfg, training=not task.building_from_checkpoint)
         encoder = open_speech_encoder(cfg, task)
-        llm = load_llm(cfg.llm, DTYPES[str(cfg.llm_dtype)])
+        llm = load_llm(
+            cfg.llm,
+            LLMOptions(
+                dtype=DTYPES[str(cfg.llm_dtype)],
+                attention=cfg.attn_implementation,
+                gradient_checkpointing=cfg.llm_gradient_checkpointing,
+                sharding=check_sharding(cfg, not task.building_from_checkpoint, task.cfg.eval_generate),
+            ),
+        )
+        quantize(llm.model, str(cfg.llm_quantization), llm.frozen.dtype, cfg.llm)
         # No text branch, so no vocabulary of its own: one word stands for it while the layers are built.
         adapter = Stage2Adapter(
-            qformer_config(cfg, encoder.width, 1, encoder.frame_rate), llm.width, feature_masks(cfg, int(task.cfg.seed))
+            qformer_config(cfg, encoder.width, 1, encoder.frame_rate),
+            llm.width,
+            feature_masks(cfg, int(task.cfg.seed)),
+            str(cfg.projector),
+            cfg.freeze_qformer,
+            llm.all_embeddings() if cfg.compress_queries else None,
         )
         add_layer_mix(adapter, encoder)
+        adapter.lora = add_lora(llm.model, cfg, cfg.llm)
         if cfg.pretrained_adapter and not task.building_from_checkpoint:
-            _start_from(adapter, cfg.pretrained_adapter, encoder)
-        return cls(encoder, adapter, llm)
+            _start_from(adapter, cfg.pretrained_adapter, encoder, llm)
+        elif not task.building_from_checkpoint:
+            for option in ("freeze_qformer", "compress_queries"):
+                if cfg[option]:
+                    name = option.replace("_", "-")
+                    raise SparqleError(f"--{name} uses what stage 1 has learned; give it with --pretrained-adapter")
+        model = cls(encoder, adapter, llm)
+        model.answer = str(cfg.answer)
+        return model
 
     def forward(
         self,
@@ -111,13 +176,28 @@ class SpeechLLM(AdaptedModel):
         utterance: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The prompt with the speech in its place: (B, P - 1 + Q, M), left-padded, and where it is real."""
+        if self.adapter.lora is not None:
+            self.adapter.lora.install(self.llm.model)
         speech = self.encode_speech(source, padding_mask)
         spoken, beyond = self.adapter(speech.values, speech.padding_mask, utterance, self.num_updates)  # (B, Q, M)
         words = self.llm.embed(prompt)  # (B, P, M)
         return splice(words, prompt, prompt_padding_mask, spoken.to(words.dtype), beyond)
 
+    def prompt_without_speech(
+        self, source: Tensor, padding_mask: Tensor, prompt: Tensor, prompt_padding_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same with nothing in the speech's place: (B, P - 1, M), and where it is real."""
+        if self.adapter.lora is not None:
+            self.adapter.lora.install(self.llm.model)
+        words = self.llm.embed(prompt)
+        return splice(words, prompt, prompt_padding_mask, words[:, :0])
+
     def step_decoder(self) -> PromptedLLM:
         return PromptedLLM(self)
+
+    def deaf_decoder(self) -> PromptedLLM:
+        """One that answers the prompt without its speech."""
+        return PromptedLLM(self, hears=False)
 
     def max_answer_tokens(self, net_input: dict[str, Any]) -> Tensor:
         """Room (B,) for each answer, its end token included, behind its own prompt and speech."""
@@ -152,7 +232,8 @@ def splice(
 
 def take_adapter_options(cfg: Any) -> None:
     """Fill in, from `--pretrained-adapter`, the adapter's sizes, and the encoder unless one was named."""
-    trained = _read_adapter(cfg.pretrained_adapter)["cfg"]
+    checkpoint = _read_adapter(cfg.pretrained_adapter)
+    trained = checkpoint["cfg"]
     source = str(trained.get("source", "audio"))
     if str(cfg.source) == "units" and source != "units":
         raise SparqleError(
@@ -163,6 +244,9 @@ def take_adapter_options(cfg: Any) -> None:
     for name in SHAPE_FIELDS if cfg.speech_encoder else SHAPE_FIELDS + ENCODER_FIELDS:
         # Checkpoints older than an option were trained with what is its default now.
         cfg[name] = trained.get(name, AdapterConfig.__dataclass_fields__[name].default)
+    if any(name.startswith("adapter.projector.") for name in checkpoint["model"]):
+        cfg.projector = trained.get("projector", "linear")
+    take_lora_options(cfg, trained)
 
 
 def _read_adapter(path: str) -> dict[str, Any]:
@@ -182,11 +266,13 @@ def _read_adapter(path: str) -> dict[str, Any]:
     return {"model": tensors, "cfg": options if isinstance(options, Mapping) else vars(options)}
 
 
-def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder) -> None:
+def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder, llm: LanguageModel) -> None:
     """Load the checkpoint's adapter, strictly: only what stage 1 alone needs is left out, by name."""
     tensors: dict[str, Tensor] = _read_adapter(path)["model"]
     trained = decode_identity(tensors[STATE_NAME])
-    check_identity({"speech encoder": trained["speech encoder"]}, {"speech encoder": encoder.identity})
+    # A checkpoint with a projector knows the LLM that it projects for.
+    parts = {name: identity for name, identity in trained.items() if name in ("speech encoder", "LLM")}
+    check_identity(parts, {"speech encoder": encoder.identity, "LLM": llm.identity})
     # What learns in the encoder's place: embeddings of units.
     learned = {
         name.removeprefix("speech_encoder."): value
@@ -200,10 +286,17 @@ def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder) -> No
         if name.startswith("speech_encoder."):
             continue
         place = name.removeprefix("adapter.")
+        if place.startswith("llm_space.") and adapter.llm_space is None:
+            continue
         if place != STATE_NAME and not place.startswith(_STAGE1_ONLY) and ".text_ffn." not in place:
             state[place] = value
-    if "projector.weight" not in state:  # a stage-1 checkpoint: the projector is new
+    if adapter.llm_space is not None and "llm_space.blank" not in state:
+        raise SparqleError(
+            f"--compress-queries needs an adapter of --objective llm-ctc, and --pretrained-adapter {path} is none"
+        )
+    if not any(name.startswith("projector.") for name in state):  # a stage-1 checkpoint: the projector is new
         state |= {f"projector.{name}": value for name, value in adapter.projector.state_dict().items()}
+    fill_lora(state, adapter.lora)
     check_names(state, adapter, f"--pretrained-adapter {path}")
     adapter.load_state_dict(state)
 

@@ -1,16 +1,18 @@
-"""Stage-1 adapter: a Q-Former with the heads of its three losses, over the features of a frozen encoder.
+"""Stage-1 adapter: a Q-Former with the heads of its objectives, over the features of a frozen encoder.
 
 Plain PyTorch. B utterances here, N in all processes, Q queries, D contrastive width, L text tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparqle_fairseq.data.transcripts import NO_TOKEN
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.gather import gather_rows, sum_over_ranks, world_size
 from sparqle_fairseq.keyed_random import keyed_uniform
@@ -21,10 +23,13 @@ from sparqle_fairseq.losses import (
     draw_negatives,
     similarity,
 )
+from sparqle_fairseq.models.heads import Alignment, CtcHead, LLMSpace, OutputDecoder
 from sparqle_fairseq.models.masking import FeatureMasks
+from sparqle_fairseq.models.projector import build_projector, start_among
 from sparqle_fairseq.models.qformer import QFormer, QFormerConfig, QueryOutput, SpeechMemory
+from sparqle_fairseq.objectives import PUBLISHED, WITH_TEXT_BRANCH
 
-OBJECTIVES = ("stc", "stm", "stg")
+NEGATIVES = ("hard", "uniform")
 
 
 class Stage1Text(NamedTuple):
@@ -34,6 +39,7 @@ class Stage1Text(NamedTuple):
     padding_mask: Tensor  # (B, L)
     identity: Tensor  # (B,) int64, equal where the transcripts are equal
     utterance: Tensor  # (B,) int64, one per utterance
+    llm_tokens: Tensor | None = None  # (B, L') in the LLM's own tokens, `NO_TOKEN` at padding; for llm-ctc
 
 
 class Contrast(NamedTuple):
@@ -54,15 +60,19 @@ class Generation(NamedTuple):
 
 
 class Stage1Output(NamedTuple):
-    contrast: Contrast | None
-    matching: Matching | None
-    generation: Generation | None
+    contrast: Contrast | None = None
+    matching: Matching | None = None
+    generation: Generation | None = None
+    output_generation: Generation | None = None
+    ctc: Alignment | None = None
+    llm_ctc: Alignment | None = None
 
 
 class Stage1Adapter(nn.Module):
-    """Q-Former, contrastive projections, matching head and temperature.
+    """Q-Former, contrastive projections, matching head and temperature; the heads of other objectives as asked for.
 
-    `masks` hide parts of the speech in training mode, and in no other.
+    `masks` hide parts of the speech in training mode, and in no other. `llm_embeddings` (V, M) are needed by llm-ctc:
+    what the LLM's layers see of each token. `negatives` of matching are drawn by similarity (hard) or evenly (uniform).
     """
 
     def __init__(
@@ -73,8 +83,14 @@ class Stage1Adapter(nn.Module):
         contrastive_width: int = 256,
         temperature: float = 0.07,
         masks: FeatureMasks | None = None,
+        objectives: Collection[str] = PUBLISHED,
+        llm_embeddings: Tensor | None = None,
+        projector: str = "linear",
+        negatives: str = "hard",
+        ctc_sample: int = 0,
     ) -> None:
         super().__init__()
+        self.negatives = negatives
         self.masks = masks
         if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
             raise SparqleError(f"--temperature {temperature:g} must be {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}")
@@ -85,6 +101,52 @@ class Stage1Adapter(nn.Module):
         self.text_projection = nn.Linear(config.hidden_size, contrastive_width)
         self.matching_head = nn.Linear(config.hidden_size, 2)
         self.temperature = nn.Parameter(torch.tensor(temperature))
+        width = config.hidden_size
+        self.output_decoder = self.ctc_head = self.llm_space = self.projector = None
+        if "stg-outputs" in objectives:
+            self.output_decoder = OutputDecoder(
+                config.vocab_size, width, config.heads, config.max_text_positions, config.dropout
+            )
+        if "ctc" in objectives:
+            self.ctc_head = CtcHead(width, config.vocab_size)
+        if "llm-ctc" in objectives:
+            if llm_embeddings is None:
+                raise SparqleError("--objective llm-ctc reads the LLM's token embeddings; name the LLM with --llm")
+            self.llm_space = LLMSpace(llm_embeddings, ctc_sample)
+            self.projector = build_projector(projector, width, llm_embeddings.size(1))
+            start_among(self.projector, llm_embeddings)
+
+    def train_only(self, objectives: Collection[str]) -> None:
+        """Let only what `objectives` reach ask for a gradient: DDP and the optimizer then pass over the rest."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+        for module in self._unreached(frozenset(objectives)):
+            module.requires_grad_(False)
+
+    def _unreached(self, objectives: frozenset[str]) -> Iterator[nn.Module | nn.Parameter]:
+        if "stc" not in objectives:
+            yield from (self.speech_projection, self.text_projection, self.temperature)
+        if "stm" not in objectives:
+            yield self.matching_head
+        if "stg" not in objectives and self.qformer.text is not None:
+            yield self.qformer.text.head
+        if not objectives & WITH_TEXT_BRANCH:
+            yield from (layer.text_ffn for layer in self.qformer.each_layer() if layer.text_ffn is not None)
+            if self.qformer.text is not None:
+                yield self.qformer.text
+        for head, name in (
+            (self.output_decoder, "stg-outputs"),
+            (self.ctc_head, "ctc"),
+            (self.llm_space, "llm-ctc"),
+            (self.projector, "llm-ctc"),
+        ):
+            if head is not None and name not in objectives:
+                yield head
+        if objectives == {"stg"}:  # text sees the keys and values that the queries have before their last layer
+            last = list(self.qformer.each_layer())[-1]
+            yield last.query_ffn
+            if last.cross_attention is not None:
+                yield last.cross_attention
 
     def forward(
         self,
@@ -92,7 +154,7 @@ class Stage1Adapter(nn.Module):
         padding_mask: Tensor,
         text: Stage1Text,
         seed: int,
-        objectives: tuple[str, ...] = OBJECTIVES,
+        objectives: Collection[str] = PUBLISHED,
         active: bool = True,
     ) -> Stage1Output:
         """What the losses of `objectives` need, for speech `values` (B, T, W) with `padding_mask` (B, T).
@@ -106,23 +168,29 @@ class Stage1Adapter(nn.Module):
             values = self.masks(values, padding_mask, text.utterance, seed)
         memory = self.qformer.read_speech(values, padding_mask)
         queries = self.qformer.query(memory)
-        contrast = matching = generation = None
+        contrast = matching = None
         if "stc" in objectives or "stm" in objectives:
             contrast = self.contrast(queries, text, active)
         if "stm" in objectives:
             assert contrast is not None
             matching = self.matching(values, padding_mask, memory, text, contrast, seed, active)
-        if "stg" in objectives:
-            generation = self.generation(queries, text)
-        return Stage1Output(contrast if "stc" in objectives else None, matching, generation)
+        return Stage1Output(
+            contrast if "stc" in objectives else None,
+            matching,
+            self.generation(queries, text) if "stg" in objectives else None,
+            self.output_generation(queries, text) if "stg-outputs" in objectives else None,
+            self.alignment(queries, text) if "ctc" in objectives else None,
+            self.llm_alignment(queries, text) if "llm-ctc" in objectives else None,
+        )
 
     def speech_features(self, query_hidden: Tensor) -> Tensor:
         """Query outputs (B, Q, H) on the contrastive unit sphere: (B, Q, D)."""
-        return F.normalize(self.speech_projection(query_hidden), dim=-1)
+        return F.normalize(self.speech_projection(query_hidden).float(), dim=-1)
 
     def text_features(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """The text's [CLS] output on the contrastive unit sphere: (B, D)."""
-        return F.normalize(self.text_projection(self.qformer.encode_text(tokens, padding_mask)[:, 0]), dim=-1)
+        first = self.qformer.encode_text(tokens, padding_mask)[:, 0]  # (B, H)
+        return F.normalize(self.text_projection(first).float(), dim=-1)
 
     def clamped_temperature(self) -> Tensor:
         """The temperature within its bounds; its gradient passes as if there were none, so that it can come back."""
@@ -159,13 +227,14 @@ class Stage1Adapter(nn.Module):
         """Matched pairs, then (negative speech, text), then (speech, negative text); each speech has its own mask."""
         given = values.size(0) if active else 0
         utterances = gather_rows(text.utterance[:given])
+        to_speech, to_text = contrast.text_to_speech, contrast.speech_to_text
+        if self.negatives == "uniform":
+            to_speech, to_text = torch.zeros_like(to_speech), torch.zeros_like(to_text)
         # Two draws a row: an even seed for speech, an odd one for text.
         speech_noise = keyed_uniform(text.utterance, utterances, 2 * seed)
         text_noise = keyed_uniform(text.utterance, utterances, 2 * seed + 1)
-        negative_speech, has_speech = draw_negatives(
-            contrast.text_to_speech, contrast.rows, contrast.columns, speech_noise
-        )
-        negative_text, has_text = draw_negatives(contrast.speech_to_text, contrast.rows, contrast.columns, text_noise)
+        negative_speech, has_speech = draw_negatives(to_speech, contrast.rows, contrast.columns, speech_noise)
+        negative_text, has_text = draw_negatives(to_text, contrast.rows, contrast.columns, text_noise)
         negative_speech, negative_text = negative_speech[has_speech], negative_text[has_text]
 
         all_tokens = gather_rows(text.tokens[:given], fill=self.pad_token)
@@ -201,9 +270,45 @@ class Stage1Adapter(nn.Module):
 
     def generation(self, queries: QueryOutput, text: Stage1Text) -> Generation:
         """Next-token logits where there is a target; the first token becomes [DEC]."""
+        output = self.qformer.decode_text(
+            self._shifted(text), text.padding_mask, queries.cache, query_padding=queries.padding_mask
+        )
+        has_target = ~text.padding_mask[:, 1:]
+        hidden = output.hidden[:, :-1][has_target]  # (K, H)
+        return Generation(self.qformer.predict(hidden), text.tokens[:, 1:][has_target])
+
+    def output_generation(self, queries: QueryOutput, text: Stage1Text) -> Generation:
+        """The same from a decoder that sees nothing but the outputs of the last layer's queries."""
+        assert self.output_decoder is not None
+        hidden = self.output_decoder(self._shifted(text), text.padding_mask, queries.hidden, queries.padding_mask)
+        has_target = ~text.padding_mask[:, 1:]
+        return Generation(self.output_decoder.predict(hidden[:, :-1][has_target]), text.tokens[:, 1:][has_target])
+
+    def alignment(self, queries: QueryOutput, text: Stage1Text) -> Alignment:
+        """CTC of the transcript, without [CLS] and [SEP], over the query outputs."""
+        assert self.ctc_head is not None
+        # A row's [SEP] is its last real token: where the next one is padding, or there is none.
+        inner = F.pad(~text.padding_mask[:, 2:], (0, 1))  # (B, L - 1)
+        tokens = text.tokens[:, 1:].masked_fill(~inner, NO_TOKEN)
+        return Alignment(self.ctc_head(queries.hidden, tokens), _counts(queries), tokens)
+
+    def llm_alignment(self, queries: QueryOutput, text: Stage1Text) -> Alignment:
+        """CTC of the transcript in the LLM's tokens over the projected query outputs, among the LLM's embeddings."""
+        assert self.llm_space is not None
+        assert self.projector is not None
+        assert text.llm_tokens is not None
+        points = self.projector(queries.hidden)  # (B, Q, M)
+        return Alignment(self.llm_space(points, text.llm_tokens), _counts(queries), text.llm_tokens)
+
+    def _shifted(self, text: Stage1Text) -> Tensor:
         inputs = text.tokens.clone()
         inputs[:, 0] = self.decode_token
-        output = self.qformer.decode_text(inputs, text.padding_mask, queries.cache, query_padding=queries.padding_mask)
-        hidden = output.hidden[:, :-1]  # (B, L - 1, H)
-        has_target = ~text.padding_mask[:, 1:]
-        return Generation(self.qformer.predict(hidden[has_target]), text.tokens[:, 1:][has_target])
+        return inputs
+
+
+def _counts(queries: QueryOutput) -> Tensor:
+    """How many queries count: (B,)."""
+    hidden = queries.hidden
+    if queries.padding_mask is None:
+        return torch.full((hidden.size(0),), hidden.size(1), device=hidden.device)
+    return (~queries.padding_mask).sum(dim=1)

@@ -13,17 +13,22 @@ import numpy as np
 from fairseq.tasks import FairseqTask
 from fairseq.utils import split_paths
 
+from sparqle_fairseq.checkpoints import early_stopping
 from sparqle_fairseq.data.augment import SpeedPerturbation
 from sparqle_fairseq.data.dataset import RoomCheck, SpeechDataset, TextSide
 from sparqle_fairseq.data.manifest import Manifest, read_manifest
+from sparqle_fairseq.data.sampling import Sampler, SamplingOptions
 from sparqle_fairseq.data.text import TextDictionary
 from sparqle_fairseq.data.units import UnitFile, read_units
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.contrast import contrast_text
 from sparqle_fairseq.generate.generator import HypothesisGenerator, settings_of
+from sparqle_fairseq.generate.options import DecodingOptions, decoding_options
 from sparqle_fairseq.generate.scores import TextScores
 from sparqle_fairseq.models.config import fill_new_options
 from sparqle_fairseq.models.features import check_sources, settle_encoder
 from sparqle_fairseq.models.units import UnitEmbedding
+from sparqle_fairseq.tasks.out_of_memory import OutOfMemoryGuard
 from sparqle_fairseq.visual.attention import frame_rate
 from sparqle_fairseq.visual.tensorboard import SampleBoard
 
@@ -46,6 +51,8 @@ class SpeechTask(FairseqTask):
         self.model: Any = None
         self._validation_generator: HypothesisGenerator | None = None
         self._board: SampleBoard | None = None
+        self._shown: set[tuple[str, ...]] = set()  # manifests whose sampling is in the log
+        self._memory = OutOfMemoryGuard()
 
     @classmethod
     def setup_task(cls, cfg: Any, **_: Any) -> SpeechTask:
@@ -123,13 +130,15 @@ class SpeechTask(FairseqTask):
             for name in split.split(",")
         ]
         encoder = self.model.speech_encoder
+        side = self.text_side(training, task_cfg)
+        side.prefix = decoding_options(self.cfg).prefix
         units = self._read_units(manifests)
         if units is None:
             for manifest in manifests:
                 check_sources(manifest, encoder)
         self.datasets[split] = SpeechDataset(
             manifests,
-            self.text_side(training, task_cfg),
+            side,
             normalize=encoder.normalize,
             sample_rate=encoder.sample_rate,
             shuffle=training,
@@ -139,6 +148,8 @@ class SpeechTask(FairseqTask):
             speeds=self._speeds() if training else None,
             check=self.room_check(),
             min_samples=encoder.min_samples,
+            sampler=self._sampler(manifests) if training else None,
+            shards=len(folders) if training else 1,
         )
         logger.info("%s: %d utterances from %s", split, len(self.datasets[split]), folder)
 
@@ -155,6 +166,19 @@ class SpeechTask(FairseqTask):
 
     def _speeds(self) -> SpeedPerturbation | None:
         return SpeedPerturbation.parse(self.cfg.speed_perturb, int(self.cfg.seed)) if self.cfg.speed_perturb else None
+
+    def _sampler(self, manifests: Sequence[Manifest]) -> Sampler | None:
+        """What draws the rows of an epoch, None where each comes once; logged once for each set of manifests."""
+        cfg = self.cfg
+        options = SamplingOptions.parse(cfg.sampling_temperature, cfg.sampling_by, cfg.task_ratio)
+        if options is None:
+            return None
+        sampler = Sampler(manifests, options, int(cfg.seed))
+        paths = tuple(manifest.path for manifest in manifests)
+        if paths not in self._shown:
+            self._shown.add(paths)
+            logger.info("rows of an epoch:\n%s", "\n".join(sampler.table()))
+        return sampler
 
     @staticmethod
     def _manifest_path(folder: str, split: str) -> str:
@@ -181,6 +205,7 @@ class SpeechTask(FairseqTask):
             return indices
         kept, ignored = dataset.filter_indices_by_size(indices, max_positions)
         if len(ignored):
+            ignored = list(dict.fromkeys(ignored))  # a sampler may draw a row more than once
             names = ", ".join(dataset.where(index) for index in ignored[:NAMED_IN_LOG])
             # The trainer's limit is the smaller one of the two.
             limits = f"--max-source-positions {self.cfg.max_source_positions} or --max-tokens"
@@ -206,6 +231,35 @@ class SpeechTask(FairseqTask):
             iterator.persistent_workers = False
         return iterator
 
+    # ---- training
+
+    def steps_alone(self) -> bool:
+        """Whether a forward and backward pass runs without a word to the other processes."""
+        return False
+
+    def train_step(
+        self,
+        sample: dict[str, Any],
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
+    ) -> Any:
+        def usual() -> Any:
+            return super(SpeechTask, self).train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+
+        return self._memory.step(usual, model, optimizer, update_num, self.steps_alone())
+
+    # ---- checkpoints
+
+    def get_checkpoint_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the run beside model and optimizer; fairseq gives it back when it resumes."""
+        return {type(self).__name__: {"patience": early_stopping.state()}}
+
+    def set_checkpoint_dict(self, kept: dict[str, Any]) -> None:
+        early_stopping.restore(kept.get("patience", {}))
+
     # ---- generation
 
     def build_generator(
@@ -213,14 +267,20 @@ class SpeechTask(FairseqTask):
         models: Sequence[Any],
         args: Any,
         extra_gen_cls_kwargs: Any = None,
+        decoding: DecodingOptions | None = None,
         **_: Any,
     ) -> HypothesisGenerator:
+        """A generator by fairseq's options `args` and by `decoding`, by default the task's."""
+        decoding = decoding or decoding_options(self.cfg)
         encoder = models[0].speech_encoder
+        settings = settings_of(args, seed=int(self.cfg.seed), repetition_penalty=decoding.repetition_penalty)
+        if decoding.speech_contrast != "none":
+            args.print_step = True  # an I- line for each hypothesis, with what `inference_step` puts there
         alignment = getattr(args, "print_alignment", None)
         if alignment:
             logger.info("A- lines: frames of %g seconds and tokens, both from 0", 1 / frame_rate(models[0]))
         return HypothesisGenerator(
-            settings_of(args, seed=int(self.cfg.seed)),
+            settings,
             pad=self.dictionary.pad(),
             end=self.dictionary.eos(),
             max_len_a=args.max_len_a,
@@ -228,6 +288,10 @@ class SpeechTask(FairseqTask):
             samples_per_frame=encoder.sample_rate / encoder.frame_rate,
             alignment=alignment,
             nbest=args.nbest,
+            frame_rate=encoder.frame_rate,
+            decoding=decoding,
+            text_of=self.dictionary.string,
+            score_reference=getattr(args, "score_reference", False),
         )
 
     def inference_step(
@@ -237,7 +301,12 @@ class SpeechTask(FairseqTask):
             pad = self.dictionary.pad()
             tokens = [[token for token in row if token != pad] for row in sample["target"].tolist()]
             self.dictionary.remember(tokens, sample["reference"])
-        return generator.generate(models, sample, **kwargs)
+        prefixes = sample["prefix"] if any(sample["prefix"]) else None
+        found = generator.generate(models, sample, prefixes=prefixes, **kwargs)
+        for hypothesis in (hypothesis for hypotheses in found for hypothesis in hypotheses):
+            if "contrast" in hypothesis:
+                hypothesis["steps"] = contrast_text(hypothesis["contrast"], generator.unheard(hypothesis))
+        return found
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         super().optimizer_step(optimizer, model, update_num)

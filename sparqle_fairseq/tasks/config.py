@@ -5,14 +5,15 @@
 from dataclasses import dataclass, field
 from typing import Optional
 
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import ChoiceEnum
 from omegaconf import II
 
+from sparqle_fairseq.generate.options import DecodingOptions
 from sparqle_fairseq.models.config import SOURCES
 
 
 @dataclass
-class SpeechTaskConfig(FairseqDataclass):
+class SpeechTaskConfig(DecodingOptions):
     data: Optional[str] = field(
         default=None, metadata={"help": "folder of the manifests <split>.tsv; several, separated by ':', take turns"}
     )
@@ -33,6 +34,24 @@ class SpeechTaskConfig(FairseqDataclass):
     speed_perturb: Optional[str] = field(
         default=None,
         metadata={"help": "speeds of training audio, one drawn an utterance and epoch, such as 0.9,1.0,1.1"},
+    )
+    sampling_temperature: float = field(
+        default=1.0,
+        metadata={
+            "help": "how training rows are drawn: 1 takes each once an epoch; a larger T gives a group of n of the N "
+            "rows a share like (n/N)^(1/T), so that small groups come more often"
+        },
+    )
+    sampling_by: str = field(
+        default="tgt_lang",
+        metadata={"help": "what makes a group for --sampling-temperature: tgt_lang, src_lang, task, manifest, or some"},
+    )
+    task_ratio: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "how transcription and translation are mixed in training, such as transcription=1,translation=2; "
+            "default: as the manifests have them"
+        },
     )
     max_source_positions: Optional[int] = field(
         default=None,
@@ -71,5 +90,5 @@ class PretrainTaskConfig(SpeechTaskConfig):
 @dataclass
 class FinetuneTaskConfig(SpeechTaskConfig):
     prompt_templates: Optional[str] = field(
-        default=None, metadata={"help": "YAML file of instructions; by default the one that ships"}
+        default=None, metadata={"help": "YAML file of instructions, or one that ships: default, sparqle, sparqle-plain"}
     )

@@ -10,9 +10,10 @@ import torch
 from fairseq.tasks import register_task
 from torch import Tensor
 
+from sparqle_fairseq.data.answers import final_text
 from sparqle_fairseq.data.instructions import InstructionSide
 from sparqle_fairseq.data.manifest import ManifestError
-from sparqle_fairseq.data.prompts import PromptBuilder, PromptTemplates
+from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.models.qformer import QFormerConfig
 from sparqle_fairseq.models.speech_llm import take_adapter_options
 from sparqle_fairseq.tasks.base import SpeechTask
@@ -50,19 +51,25 @@ class FinetuneTask(SpeechTask):
 
     def bind_dictionary(self, model: Any) -> None:
         llm = model.llm
-        self.dictionary.bind(llm.decode, llm.vocab_size + 1, llm.pad, llm.end)
+        self.dictionary.bind(
+            lambda tokens: final_text(llm.decode(tokens), model.answer), llm.vocab_size + 1, llm.pad, llm.end
+        )
 
     def text_side(self, training: bool, saved: Any) -> InstructionSide:
         path = self.cfg.prompt_templates or getattr(saved, "prompt_templates", None)
         templates = PromptTemplates.load(path)
         llm = self.model.llm
         return InstructionSide(
-            PromptBuilder(llm.tokenizer, templates.system),
+            templates.builder(llm.tokenizer),
             templates,
             pad=llm.pad,
             max_tokens=llm.context - self.model.adapter.qformer.config.queries,
             sample_seed=int(self.cfg.seed) if training else None,
+            style=self.model.answer,
         )
+
+    def steps_alone(self) -> bool:
+        return str(self.model.llm.sharding) == "none"
 
     def room_check(self) -> PromptRoom | None:
         """With windows, the speech's share of the LLM's context grows with its length."""

@@ -33,6 +33,7 @@ def load_trained(
     speech_encoder: str | None = None,
     llm: str | None = None,
     text_tokenizer: str | None = None,
+    without_lora: bool = False,
     cpu: bool = False,
 ) -> Trained:
     """Build the model of a stage-1 or stage-2 checkpoint, in eval mode, on the GPU where there is one.
@@ -42,6 +43,7 @@ def load_trained(
         speech_encoder: where the encoder lies now, if not where it lay in training; it must be the same one.
         llm: the same of the LLM; a stage-1 checkpoint has none.
         text_tokenizer: the same of the tokenizer of a stage-1 checkpoint; one of stage 2 has none.
+        without_lora: run the LLM without the LoRA that was trained.
         cpu: stay on the CPU.
 
     Raises:
@@ -52,13 +54,16 @@ def load_trained(
     if not Path(checkpoint).is_file():
         raise SparqleError(f"{checkpoint}: there is no such file; give a checkpoint of fairseq-train")
     places = {"speech_encoder": speech_encoder, "llm": llm, "text_tokenizer": text_tokenizer}
-    overrides = {name: value for name, value in places.items() if value is not None}
+    overrides: dict[str, Any] = {name: value for name, value in places.items() if value is not None}
+    overrides["without_lora"] = without_lora
     # Training's data may be a store of features, for which no encoder is loaded; here audio may come.
     overrides["data"] = str(Path(checkpoint).parent)
     try:
         with _quietly():
             state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint), overrides)
             _check_places(checkpoint, state["cfg"]["model"], places)
+            if without_lora and not state["cfg"]["model"].get("lora_rank", 0):
+                raise SparqleError(f"{checkpoint} was trained without LoRA; leave --without-lora out")
             models, cfg, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], state=state)
     except Exception as error:  # torch, omegaconf and fairseq raise many kinds on a file that is not a checkpoint
         sentence = sentence_of(error)

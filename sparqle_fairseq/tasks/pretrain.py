@@ -20,7 +20,8 @@ class PretrainTask(SpeechTask):
         self.dictionary.bind(tokenizer.decode, tokenizer.vocab_size, tokenizer.pad, tokenizer.end)
 
     def text_side(self, training: bool, saved: Any) -> TranscriptSide:
-        return TranscriptSide(self.model.tokenizer, self.model.adapter.qformer.config.max_text_positions)
+        positions = self.model.adapter.qformer.config.max_text_positions
+        return TranscriptSide(self.model.tokenizer, positions, self.model.llm_tokenizer)
 
     def train_step(
         self,

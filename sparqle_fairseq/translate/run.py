@@ -59,6 +59,7 @@ class Request:
     speech_encoder: str | None = None
     llm: str | None = None
     text_tokenizer: str | None = None
+    without_lora: bool = False
     prompt_templates: str | None = None
     microphone: bool = False
     seconds: float | None = None
@@ -111,6 +112,7 @@ def run(request: Request) -> int:
             speech_encoder=request.speech_encoder,
             llm=request.llm,
             text_tokenizer=request.text_tokenizer,
+            without_lora=request.without_lora,
             cpu=request.cpu,
         )
         if request.prompt_templates:
@@ -235,6 +237,7 @@ def _line(segment: Segment, text: Text) -> Line:
 
 _FLAGS = {
     "repetition": "the text repeated itself and was made again without repetition; look at it",
+    "unheard": "the text is as likely without the recording; the model may have made it up",
     "cut short": "the text was cut at its longest length; raise --tokens-per-second if its end is missing",
 }
 

@@ -13,18 +13,18 @@ from sparqle_fairseq.data.audio import normalize_waveform
 from sparqle_fairseq.data.dataset import pad_sources
 from sparqle_fairseq.data.manifest import ManifestRow
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.contrast import UNHEARD
+from sparqle_fairseq.generate.generator import HypothesisGenerator
+from sparqle_fairseq.generate.options import DecodingOptions, decoding_options
 from sparqle_fairseq.models.speech_encoder import SpeechFeatures
 from sparqle_fairseq.tasks.loading import Trained
 from sparqle_fairseq.tasks.pretrain import PretrainTask
-from sparqle_fairseq.translate.guard import is_loop
 from sparqle_fairseq.translate.segments import Segment
 
-# A text that loops is searched again without any repeated sequence of so many tokens.
-BLOCKED_NGRAM = 3
 # Tokens that a hypothesis may have beside those for its seconds: a short "yes" can be a long word elsewhere.
 SPARE_TOKENS = 20
 
-REPETITION, CUT_SHORT = "repetition", "cut short"
+CUT_SHORT = "cut short"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Settings:
     no_repeat_ngram_size: int = 0
     tokens_per_second: float = 20.0  # most tokens of a hypothesis for a second of speech
     guard: bool = True  # search again where a text loops
+    min_tokens_per_second: float = 0.0
+    repetition_penalty: float = 1.0
+    prefix: str = ""  # what every text begins with
+    mbr: bool = False  # take the hypothesis that is most like the others
+    flag_unheard: bool = False  # flag texts that are as likely without the speech
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Target:
 class Text:
     text: str
     score: float  # mean log-probability of its tokens (to the power of --lenpen)
-    flag: str | None = None  # REPETITION, CUT_SHORT, or nothing to say
+    flag: str | None = None  # REPETITION, UNHEARD, CUT_SHORT, or nothing to say
 
 
 class Translator:
@@ -70,7 +75,8 @@ class Translator:
             raise SparqleError("the checkpoint reads units and not audio (--source units); give one trained on audio")
         self.settings = settings
         self.side = self.task.text_side(False, self.cfg.task)
-        self.generator = self._build_generator(settings.no_repeat_ngram_size)
+        self.side.prefix = settings.prefix
+        self.generator = self._build_generator()
 
     @property
     def can_translate(self) -> bool:
@@ -86,7 +92,7 @@ class Translator:
         """
         try:
             speech = self._encode(segments)
-            found = [self._answer(speech, segments, target) for target in targets]
+            found = [self._search(speech, segments, target) for target in targets]
         except torch.OutOfMemoryError as error:
             seconds = sum(segment.end_seconds - segment.start_seconds for segment in segments)
             raise SparqleError(
@@ -102,38 +108,27 @@ class Translator:
         source, padding_mask = pad_sources([torch.from_numpy(wave) for wave in waves])
         return self.model.encode_speech(source.to(self.device), padding_mask.to(self.device))
 
-    def _answer(self, speech: SpeechFeatures, segments: Sequence[Segment], target: Target) -> list[Text]:
-        texts = self._search(self.generator, speech, segments, target)
-        looping = [i for i, text in enumerate(texts) if is_loop(text.text)]
-        if not looping or not self.settings.guard:
-            return texts
-        again = texts
-        if self.settings.no_repeat_ngram_size != BLOCKED_NGRAM:
-            rows = torch.tensor(looping, device=self.device)
-            part = SpeechFeatures(speech.values[rows], speech.padding_mask[rows])
-            generator = self._build_generator(BLOCKED_NGRAM)
-            found = self._search(generator, part, [segments[i] for i in looping], target)
-            again = [*texts]
-            for i, text in zip(looping, found, strict=True):
-                again[i] = text
-        for i in looping:
-            again[i] = Text(again[i].text, again[i].score, REPETITION)
-        return again
-
-    def _search(
-        self, generator: Any, speech: SpeechFeatures, segments: Sequence[Segment], target: Target
-    ) -> list[Text]:
+    def _search(self, speech: SpeechFeatures, segments: Sequence[Segment], target: Target) -> list[Text]:
         sample = self._sample(speech, segments, target)
-        limits = generator.max_lengths([self.model], sample["net_input"]).tolist()
-        best = [hypotheses[0] for hypotheses in generator.generate([self.model], sample)]
+        limits = self.generator.max_lengths([self.model], sample["net_input"]).tolist()
+        prefixes = sample["prefix"] if any(sample["prefix"]) else None
+        best = [row[0] for row in self.generator.generate([self.model], sample, prefixes=prefixes)]
         return [
             Text(
                 self.task.target_dictionary.string(hypothesis["tokens"]),
                 float(hypothesis["score"]),
-                CUT_SHORT if len(hypothesis["tokens"]) > limit else None,
+                self._flag(hypothesis, limit),
             )
             for hypothesis, limit in zip(best, limits, strict=True)
         ]
+
+    def _flag(self, hypothesis: dict[str, Any], limit: int) -> str | None:
+        """What a reader must know of a text first."""
+        if hypothesis["flag"]:
+            return hypothesis["flag"]
+        if self.generator.unheard(hypothesis):
+            return UNHEARD
+        return CUT_SHORT if len(hypothesis["tokens"]) > limit else None
 
     def _sample(self, speech: SpeechFeatures, segments: Sequence[Segment], target: Target) -> dict[str, Any]:
         """The batch that generation gets: rows of a manifest without references, built as training builds them."""
@@ -165,12 +160,22 @@ class Translator:
         net_input |= {"source": speech.values, "padding_mask": speech.padding_mask}
         return {**batch, "net_input": net_input, "id": torch.arange(len(segments), device=self.device)}
 
-    def _build_generator(self, no_repeat_ngram_size: int) -> Any:
+    def _build_generator(self) -> HypothesisGenerator:
+        settings = self.settings
         options = GenerationConfig(
-            beam=self.settings.beam,
-            lenpen=self.settings.lenpen,
-            no_repeat_ngram_size=no_repeat_ngram_size,
-            max_len_a=self.settings.tokens_per_second / self.model.speech_encoder.frame_rate,
+            beam=settings.beam,
+            lenpen=settings.lenpen,
+            no_repeat_ngram_size=settings.no_repeat_ngram_size,
+            max_len_a=settings.tokens_per_second / self.model.speech_encoder.frame_rate,
             max_len_b=SPARE_TOKENS,
         )
-        return self.task.build_generator([self.model], options)
+        decoding = DecodingOptions(
+            min_tokens_a_second=settings.min_tokens_per_second,
+            repetition_penalty=settings.repetition_penalty,
+            loop_guard=settings.guard,
+            prefix=settings.prefix,
+            rerank="mbr" if settings.mbr else "none",
+            # The recording is heard once for all languages, so silence is not encoded in its place.
+            speech_contrast="removed" if settings.flag_unheard else "none",
+        )
+        return self.task.build_generator([self.model], options, decoding=decoding_options(decoding))

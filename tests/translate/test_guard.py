@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparqle_fairseq.translate.guard import compression, is_loop, longest_repetition
+from sparqle_fairseq.generate.guard import compression, is_loop, longest_repetition
 
 HINDI = (
     "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है। उन्हें बुद्धि और "

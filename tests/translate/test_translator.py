@@ -11,11 +11,12 @@ from models import build_stage1, build_stage2
 from sparqle_fairseq.data.audio import read_audio
 from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate import generator as module
+from sparqle_fairseq.generate.generator import REPETITION
+from sparqle_fairseq.generate.guard import is_loop
 from sparqle_fairseq.tasks.loading import Trained
-from sparqle_fairseq.translate import translator as module
-from sparqle_fairseq.translate.guard import is_loop
 from sparqle_fairseq.translate.segments import Segment
-from sparqle_fairseq.translate.translator import CUT_SHORT, REPETITION, Settings, Target, Translator
+from sparqle_fairseq.translate.translator import CUT_SHORT, Settings, Target, Translator
 
 FRENCH, GERMAN, ENGLISH = Target("translation", "fr"), Target("translation", "de"), Target("transcription", "en")
 

@@ -11,6 +11,9 @@ REPEATS = 4  # times in direct succession
 REPEATED_CHARACTERS = 24  # that they fill together: "no, no, no, no, no" is a person
 COMPRESSION = 2.8  # characters per byte of deflated text
 
+# A text that loops is searched again without any repeated sequence of so many tokens.
+BLOCKED_NGRAM = 3
+
 
 def is_loop(text: str) -> bool:
     """Whether `text` repeats one stretch at least `REPEATS` times on end, or deflates as only repetition does."""

@@ -1,0 +1,167 @@
+"""Ablations on the demo's data: every arm gets the same CPU time; one table with intervals over the seeds.
+
+    python examples/ablations/run.py --group objectives
+
+What is there already is not made again: a broken-off run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "demo")]
+
+from arms import BASE, GROUPS, Arm  # noqa: E402
+from costs import cost_of_update  # noqa: E402
+from data import plain_llm, prepare  # noqa: E402
+from pipeline import Command, CommandFailed, run_together  # noqa: E402
+from recipe import Recipe  # noqa: E402
+from results import read_scores, write_json  # noqa: E402
+from summary import draw, summary  # noqa: E402
+
+SPLITS = ("test_fr", "test_de", "test_asr")
+# Folders of the language models: an ordinary one, and the demo's, which has met text spread out as queries come.
+LLMS = {"plain": "llm_plain", "demo": "llm"}
+# Without validation while the cost of an update is measured.
+BARE = ("--disable-validation", "--num-workers", 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("build/ablations"), help="folder of everything it makes")
+    parser.add_argument("--group", choices=sorted(GROUPS), default="objectives", help="which arms")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="each has its own data and models")
+    parser.add_argument("--llm", choices=sorted(LLMS), default="plain", help="an ordinary LM, or the demo's")
+    parser.add_argument("--seconds", type=float, default=120, help="CPU seconds of training, both stages together")
+    parser.add_argument("--stage1-share", type=float, default=1 / 3, help="share of them that stage 1 gets")
+    parser.add_argument("--arms", nargs="+", help="only these arms of the group")
+    args = parser.parse_args()
+    arms = [arm for arm in GROUPS[args.group] if not args.arms or arm.name in args.arms]
+    if not arms:
+        parser.error(f"no such arm; {args.group} has {', '.join(arm.name for arm in GROUPS[args.group])}")
+    try:
+        Ablations(args.out, args.group, arms, args.seeds, args.llm, args.seconds, args.stage1_share).run()
+    except CommandFailed as error:
+        sys.exit(f"error: {error}")
+
+
+class Ablations:
+    def __init__(
+        self, out: Path, group: str, arms: Sequence[Arm], seeds: Sequence[int], llm: str, seconds: float, share: float
+    ) -> None:
+        self.out, self.group, self.arms, self.seeds, self.llm = out, group, arms, seeds, llm
+        self.seconds, self.share = seconds, share
+        self.started = time.monotonic()
+
+    def run(self) -> None:
+        for seed in self.seeds:
+            if not (self.data(seed) / "features" / "valid_stage2.tsv").exists():
+                prepare(self.data(seed), seed, self.started)
+            if not (self.data(seed) / LLMS[self.llm] / "config.json").exists():
+                self.call(plain_llm(self.data(seed), seed, LLMS[self.llm]))
+        costs = self.costs()
+        scores: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in self.arms}
+        for seed in self.seeds:
+            for arm in self.arms:
+                scores[arm.name].append(self.train_and_score(arm, seed, costs))
+        table = summary(scores, costs, self.seconds)
+        print(f"\n{table}")
+        (self.folder / "table.txt").write_text(table + "\n", encoding="utf-8")
+        draw(scores, self.folder / "table.png")
+        print(f"\n{self.folder / 'table.txt'}, {self.folder / 'table.png'}")
+
+    @property
+    def folder(self) -> Path:
+        path = self.out / f"{self.group}_{self.llm}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def data(self, seed: int) -> Path:
+        return self.out / f"seed{seed}"
+
+    def recipe(self, arm: Arm, seed: int, out: Path, updates: tuple[int, int], more: tuple[object, ...] = ()) -> Recipe:
+        data = self.data(seed)
+        llm = data / LLMS[self.llm]
+
+        def filled(options: Sequence[object]) -> tuple[object, ...]:
+            return tuple(llm if option == "{llm}" else option for option in options)
+
+        return Recipe(
+            out=out,
+            audio=data / "manifests",
+            features=data / "features",
+            encoder=data / "hubert" / "checkpoint_last.pt",
+            llm=llm,
+            tokenizer=data / "tokenizer",
+            stage1_updates=updates[0],
+            stage2_updates=updates[1],
+            seed=seed,
+            threads=1,
+            stage1_options=(*BASE, *filled(arm.stage1 or ()), *more),
+            stage2_options=(*arm.stage2, *more),
+        )
+
+    def costs(self) -> dict[str, tuple[float, float]]:
+        """CPU seconds of an update of each stage, for every arm; measured once on the first seed."""
+        path = self.folder / "costs.json"
+        known: dict[str, tuple[float, float]] = json.loads(path.read_text()) if path.exists() else {}
+        for arm in self.arms:
+            if arm.name in known:
+                continue
+
+            first = 0.0
+            if arm.stage1 is not None:
+                first = cost_of_update(partial(self.bare_stage, 1, arm), self.call)
+            second = cost_of_update(partial(self.bare_stage, 2, arm), self.call)
+            known[arm.name] = (first, second)
+            write_json(path, known)
+        return known
+
+    def bare_stage(self, stage: int, arm: Arm, updates: int) -> Command:
+        """So many updates of a stage, in a folder of its own; stage 2 starts from what stage 1 left there."""
+        out = self.folder / "cost" / arm.name.replace(" ", "_")
+        shutil.rmtree(out / f"stage{stage}", ignore_errors=True)
+        recipe = self.recipe(arm, self.seeds[0], out, (updates, updates), BARE)
+        return recipe.stage1() if stage == 1 else recipe.stage2(pretrained=arm.stage1 is not None)
+
+    def train_and_score(self, arm: Arm, seed: int, costs: dict[str, tuple[float, float]]) -> dict[str, float]:
+        out = self.folder / arm.name.replace(" ", "_") / f"seed{seed}"
+        done = out / "scores.json"
+        if done.exists():
+            return json.loads(done.read_text())
+        out.mkdir(parents=True, exist_ok=True)
+        first, second = costs[arm.name]
+        share = 0.0 if arm.stage1 is None else self.share
+        updates = (round(self.seconds * share / first) if share else 0, round(self.seconds * (1 - share) / second))
+        recipe = self.recipe(arm, seed, out, updates)
+        if arm.stage1 is not None:
+            self.call(recipe.stage1())
+        self.call(recipe.stage2(pretrained=arm.stage1 is not None))
+        for split in SPLITS:
+            self.call(recipe.generate(split, scoring="wer" if "asr" in split else "sacrebleu"))
+        results = read_scores({split: recipe.hypotheses(split) for split in SPLITS})
+        found = {
+            "fr": results["test_fr"]["bleu"].value,
+            "de": results["test_de"]["bleu"].value,
+            "wer": results["test_asr"]["wer"].value,
+            "stage1_updates": updates[0],
+            "stage2_updates": updates[1],
+        }
+        write_json(done, found)
+        print(f"{arm.name}, seed {seed}: {found}", flush=True)
+        return found
+
+    def call(self, command: Command) -> None:
+        run_together([command], self.started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The table and the picture of an ablation: the mean over the seeds with its interval, and every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+COLUMNS = {"fr": "French BLEU", "de": "zero-shot German BLEU", "wer": "WER"}
+# 97.5 % points of Student's t by degrees of freedom: three seeds have two.
+STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean, by Student's t; infinite for a single value."""
+    if len(values) < 2:
+        return float("inf")
+    return STUDENT.get(len(values) - 1, 2.571) * stdev(values) / len(values) ** 0.5
+
+
+def summary(
+    scores: Mapping[str, Sequence[Mapping[str, float]]], costs: Mapping[str, Sequence[float]], seconds: float
+) -> str:
+    """Text table of the arms."""
+    head = f"{'':<28}" + "".join(f"{title:>36}" for title in COLUMNS.values())
+    lines = [head + f"{'updates 1/2':>14}{'ms an update 1/2':>18}"]
+    for arm, runs in scores.items():
+        cells = []
+        for column in COLUMNS:
+            values = [run[column] for run in runs]
+            each = " ".join(f"{value:.1f}" for value in values)
+            wide = half_width(values)
+            spread = f"±{wide:.1f}" if wide != float("inf") else ""
+            cells.append(f"{f'{mean(values):.1f} {spread} ({each})':>36}")
+        updates = f"{runs[0]['stage1_updates']:.0f}/{runs[0]['stage2_updates']:.0f}"
+        cost = "/".join(f"{1000 * value:.0f}" if value else "-" for value in costs[arm])
+        lines.append(f"{arm:<28}" + "".join(cells) + f"{updates:>14}{cost:>18}")
+    lines.append(
+        f"Mean ± half of its 95 % interval over {len(next(iter(scores.values())))} seeds (Student's t), and each seed; "
+        f"{seconds:g} CPU seconds of training an arm."
+    )
+    return "\n".join(lines)
+
+
+def draw(scores: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Every run as a point, the mean as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(COLUMNS), figsize=(12, 1 + 0.45 * len(scores)), sharey=True)
+    names = list(scores)
+    for axis, (column, title) in zip(axes, COLUMNS.items(), strict=True):
+        for row, name in enumerate(names):
+            values = [run[column] for run in scores[name]]
+            axis.plot(values, [row] * len(values), "o", color="tab:blue", alpha=0.7)
+            axis.plot([mean(values)] * 2, [row - 0.3, row + 0.3], color="tab:orange", linewidth=2)
+        axis.set_title(title)
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

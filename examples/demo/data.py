@@ -1,0 +1,47 @@
+"""The demo's ingredients: corpus, speech, HuBERT, LM, features, tokenizer. Everything that training starts from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pipeline import Command, run_together
+from recipe import Recipe, tokenizer
+
+HERE = Path(__file__).resolve().parent
+TOKENIZER_SIZE = 1000
+
+
+def demo_recipe(out: Path, seed: int, **more: object) -> Recipe:
+    """Where the demo in the folder `out` keeps its things."""
+    return Recipe(
+        out=out,
+        audio=out / "manifests",
+        features=out / "features",
+        encoder=out / "hubert" / "checkpoint_last.pt",
+        llm=out / "llm",
+        tokenizer=out / "tokenizer",
+        seed=seed,
+        **{"stage1_updates": 0, "stage2_updates": 0, **more},  # type: ignore[arg-type]
+    )
+
+
+def prepare(out: Path, seed: int, started: float) -> None:
+    """Make them all in `out`."""
+    recipe = demo_recipe(out, seed)
+
+    def script(name: str, *more: object) -> Command:
+        words = [sys.executable, HERE / f"{name}.py", "--out", out, "--seed", seed, *more]
+        return Command(name, words, recipe.log(name))
+
+    run_together([script("corpus")], started)
+    run_together([script("speech", "--workers", 2)], started)
+    run_together([script("hubert"), script("lm")], started)
+    manifests = [f"{split}_stage{stage}" for split in ("train", "valid") for stage in (1, 2)]
+    run_together([recipe.extract(manifests), tokenizer(recipe, TOKENIZER_SIZE)], started)
+
+
+def plain_llm(out: Path, seed: int, name: str) -> Command:
+    """An ordinary language model beside the demo's: it has met words in a row and nothing else."""
+    words = [sys.executable, HERE / "lm.py", "--out", out, "--seed", seed, "--plain", "--name", name]
+    return Command(name, words, out / "logs" / f"{name}.log")

@@ -1,0 +1,75 @@
+"""Options of generation beyond fairseq's own."""
+
+# fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+
+from sparqle_fairseq.errors import SparqleError
+
+RERANKINGS = ("none", "mbr")
+CONTRASTS = ("none", "removed", "silence")
+# Bits a token; how it was chosen: docs/decoding.md, "Was the speech heard?".
+LEAST_CONTRAST = 0.5
+
+
+@dataclass
+class DecodingOptions(FairseqDataclass):
+    min_tokens_a_second: float = field(
+        default=0.0, metadata={"help": "fewest tokens of an answer for each second of its speech; 0: no such limit"}
+    )
+    max_tokens_a_second: float = field(
+        default=0.0,
+        metadata={"help": "most tokens of an answer for each second of its speech; 0: no such limit"},
+    )
+    repetition_penalty: float = field(
+        default=1.0,
+        metadata={"help": "the log-probability of a token that the answer already holds is multiplied by this; 1: off"},
+    )
+    loop_guard: bool = field(
+        default=False,
+        metadata={"help": "where the best text goes round in circles, search again without any repeated 3 tokens"},
+    )
+    prefix: str = field(
+        default="",
+        metadata={"help": "text that every answer begins with; a row's own, in its manifest's column prefix, is first"},
+    )
+    rerank: ChoiceEnum(list(RERANKINGS)) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={"help": "mbr: put first the hypothesis that is most like the others, by chrF (minimum Bayes risk)"},
+    )
+    speech_contrast: ChoiceEnum(list(CONTRASTS)) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={
+            "help": "print on I- lines how much likelier the speech makes a hypothesis than no speech does (removed: "
+            "from the prompt; silence: a silent recording), and flag those that it does not"
+        },
+    )
+    least_contrast: float = field(
+        default=LEAST_CONTRAST, metadata={"help": "bits a token below which --speech-contrast flags a hypothesis"}
+    )
+
+
+def decoding_options(source: Any) -> DecodingOptions:
+    """Those among the options of a task, which may be older than some of them. Raises `SparqleError`."""
+    made = DecodingOptions(
+        **{
+            option.name: getattr(source, option.name, option.default)
+            for option in fields(DecodingOptions)
+            if not option.name.startswith("_")
+        }
+    )
+    made.rerank, made.speech_contrast = str(made.rerank), str(made.speech_contrast)
+    for name in ("min_tokens_a_second", "max_tokens_a_second"):
+        if getattr(made, name) < 0:
+            raise SparqleError(f"--{name.replace('_', '-')} {getattr(made, name):g} must be above 0, or 0 for no limit")
+    if 0 < made.max_tokens_a_second < made.min_tokens_a_second:
+        raise SparqleError(
+            f"--min-tokens-a-second {made.min_tokens_a_second:g} is more than --max-tokens-a-second "
+            f"{made.max_tokens_a_second:g}; no answer has both"
+        )
+    if made.repetition_penalty < 1:
+        raise SparqleError(f"--repetition-penalty {made.repetition_penalty:g} must be 1 (off) or more")
+    return made

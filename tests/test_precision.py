@@ -1,0 +1,195 @@
+"""Half precision: every trainer with every LLM, no NaN from odd batches, sums in fp32, overflows named."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import torch
+from commands import finetune_arguments, pretrain_arguments, train_here
+from models import batch, build, stage1_arguments, stage2_arguments
+
+from sparqle_fairseq.errors import SparqleError, sentence_of
+
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+TRAINERS = {"fp32": [], "fp16": ["--fp16", "--fp16-no-flatten-grads"], "bf16": ["--bf16", "--fp16-no-flatten-grads"]}
+PAIRS = list(itertools.product(TRAINERS, ("fp32", "fp16", "bf16")))
+QUICK = [("fp16", "bf16"), ("bf16", "fp16")]
+
+
+def adapter(world):
+    sizes = ["--hidden-size", 32, "--layers", 2, "--heads", 4, "--ffn-size", 64, "--queries", 6]
+    return ["--speech-encoder", world.encoder, *sizes]
+
+
+def finetuning(world, folder, *more, updates):
+    words = finetune_arguments(world, folder, *adapter(world), *more, updates=updates)
+    if "--llm-dtype" in more:  # the later one counts
+        return words
+    return words
+
+
+def saved(folder):
+    state = torch.load(folder / "checkpoint_last.pt", weights_only=True)
+    return state, {name: value for name, value in state["model"].items() if value.is_floating_point()}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "llm"), [pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.long) for pair in PAIRS]
+)
+def test_every_trainer_goes_with_every_precision_of_the_llm(world, tmp_path, trainer, llm):
+    train_here(finetuning(world, tmp_path, *TRAINERS[trainer], "--llm-dtype", llm, updates=3))
+    state, weights = saved(tmp_path)
+    assert state["optimizer_history"][-1]["num_updates"] == 3
+    assert all(value.isfinite().all() for value in weights.values())
+    assert state["cfg"]["model"]["llm_dtype"] == llm
+
+
+def odd_batch(built, split):
+    """Silence in one row, nothing but padding in another, and a third as loud as a recording can be."""
+    sample = batch(built, split, range(4))
+    net_input = sample["net_input"]
+    net_input["source"][0] = 0
+    net_input["padding_mask"][1] = True
+    net_input["source"][1] = 0
+    net_input["source"][2] = net_input["source"][2].sign()
+    return sample
+
+
+def to_half(value, dtype):
+    """As fairseq's trainer does it."""
+    if isinstance(value, dict):
+        return {key: to_half(inner, dtype) for key, inner in value.items()}
+    return value.to(dtype) if torch.is_tensor(value) and value.dtype == torch.float32 else value
+
+
+@pytest.mark.parametrize("precision", HALF)
+@pytest.mark.parametrize("large", [1.0, 1e4], ids=["usual activations", "large activations"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_odd_batches_give_finite_losses_and_gradients(world, stage, large, precision):
+    arguments = {1: stage1_arguments, 2: stage2_arguments}[stage](world)
+    built = build([*arguments, *(["--llm-dtype", precision] if stage == 2 else [])])
+    model = built.model.to(HALF[precision]).train()
+    encode = model.encode_speech
+
+    def loud(*inputs):
+        speech = encode(*inputs)
+        return speech._replace(values=speech.values * large)
+
+    model.encode_speech = loud
+    sample = to_half(odd_batch(built, {1: "train", 2: "train2"}[stage]), HALF[precision])
+    loss, size, _ = built.criterion(model, sample)
+    assert loss.dtype == torch.float32, "losses are sums in fp32"
+    (loss / size).backward()
+    assert loss.isfinite()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_statistics_of_norms_and_softmax_are_those_of_fp32(precision):
+    """Squares of 300 overflow fp16 and 1024 of them do so in every sum; 2,000 equal scores round away in half sums."""
+    from sparqle_fairseq.losses import contrastive_loss, contrastive_targets, generation_loss, similarity
+
+    dtype = HALF[precision]
+    values = (300 * torch.randn(4, 1024)).to(dtype)
+    norm = torch.nn.LayerNorm(1024)
+    expected = norm(values.float())
+    found = norm.to(dtype)(values)
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.01)
+
+    logits = torch.randn(3, 2000).to(dtype)
+    losses = generation_loss(logits, torch.tensor([1, 2, 3]))
+    assert losses.equal(generation_loss(logits.float(), torch.tensor([1, 2, 3])))
+    speech, text = (torch.nn.functional.normalize(torch.randn(*shape), dim=-1) for shape in ((2, 3, 8), (2, 8)))
+    # In fp16 the cosines over this temperature would be infinite from 65.5 on.
+    close = similarity(speech.to(dtype), text.to(dtype), torch.tensor(1e-3, dtype=dtype))
+    assert close.dtype == torch.float32
+    identity = torch.arange(2)
+    assert contrastive_loss(close, contrastive_targets(identity, identity)).isfinite().all()
+
+
+def test_the_contrastive_space_is_fp32_in_a_half_precision_model(world):
+    """A zero vector divided by a norm whose epsilon is 0 in fp16 would be NaN."""
+    built = build(stage1_arguments(world))
+    adapter_ = built.model.half().adapter
+    adapter_.speech_projection.bias.data.zero_()
+    hidden = torch.zeros(1, 2, adapter_.speech_projection.in_features, dtype=torch.float16)
+    features = adapter_.speech_features(hidden)
+    assert features.dtype == torch.float32
+    assert features.isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def loud_llm(world, tmp_path_factory):
+    """An LLM whose inner numbers fit bf16 and are beyond fp16's largest, 65504."""
+    import shutil
+
+    from transformers import AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("loud") / "llm"
+    shutil.copytree(world.llm, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(1e6)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("trainer", ["fp32", "fp16"])
+def test_an_llm_that_overflows_in_fp16_is_named_with_the_remedy(world, loud_llm, tmp_path, trainer):
+    words = finetuning(world, tmp_path, *TRAINERS[trainer], "--llm", loud_llm, "--llm-dtype", "fp16", updates=40)
+    with pytest.raises(SparqleError) as error:
+        train_here(words)
+    sentence = sentence_of(error.value)
+    assert "too large for fp16" in sentence
+    assert "--llm-dtype bf16" in sentence
+
+
+def test_the_same_llm_trains_and_answers_in_bf16_and_its_fp16_answers_are_refused(world, loud_llm, tmp_path):
+    train_here(finetuning(world, tmp_path, "--llm", loud_llm, "--llm-dtype", "bf16", updates=2))
+    _, weights = saved(tmp_path)
+    assert all(value.isfinite().all() for value in weights.values())
+    words = finetuning(world, tmp_path / "2", "--llm", loud_llm, "--llm-dtype", "fp16", updates=1)
+    built = build([str(word) for word in words if str(word) != "--user-dir" and str(word) != "sparqle_fairseq"])
+    with pytest.raises(SparqleError, match="--llm-dtype bf16"):
+        built.model.step_decoder().start(batch(built, "train2", range(2))["net_input"])
+
+
+def test_a_loss_that_explodes_in_a_bf16_run_is_not_blamed_on_the_llm(world, tmp_path):
+    words = finetuning(world, tmp_path, *TRAINERS["bf16"], "--llm-dtype", "bf16", updates=20)
+    words[words.index("--lr") + 1] = 1e38
+    with pytest.raises(SparqleError, match="lower --lr"):
+        train_here(words)
+
+
+def curve(log):
+    """`{update: loss}` of a log file with one JSON line an update."""
+    lines = [line.split(" | ")[-1] for line in log.read_text().splitlines() if "train_inner" in line]
+    entries = [json.loads(line) for line in lines if line.startswith("{")]
+    return [float(entry["loss"]) for entry in entries]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("stage", [1, 2])
+def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(world, tmp_path, stage):
+    """200 updates without dropout; the mean of every 20 of them."""
+    curves = {}
+    for trainer, options in TRAINERS.items():
+        folder = tmp_path / trainer
+        more = [*options, "--dropout", 0, "--log-interval", 1, "--log-format", "json", "--log-file", f"{folder}.log"]
+        more += ["--disable-validation", "--no-save", "--lr", 1e-3]
+        if stage == 1:
+            train_here(pretrain_arguments(world, folder, *more, updates=200))
+        else:
+            more += ["--llm-dtype", "fp32" if trainer == "fp32" else trainer]
+            train_here(finetuning(world, folder, *more, updates=200))
+        losses = torch.tensor(curve(folder.with_suffix(".log")))
+        assert len(losses) >= 199
+        curves[trainer] = losses[-180:].reshape(-1, 20).mean(dim=1)
+    for trainer in HALF:
+        away = ((curves[trainer] - curves["fp32"]).abs() / curves["fp32"]).max()
+        print(f"\nstage {stage}, {trainer}: {100 * away:.2f} % at most; fp32 {curves['fp32'][0]:.3f} to ", end="")
+        print(f"{curves['fp32'][-1]:.3f}, {trainer} {curves[trainer][-1]:.3f}")
+        assert away < 0.02
