@@ -34,7 +34,9 @@ POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 10
 # How long to wait for the failure behind a lost connection, and what such a loss is called by gloo, NCCL and torch.
 CULPRIT_SECONDS = 10
-_LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|remote process exited|ncclremoteerror|gloo|TCPStore", re.I)
+_LOST = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|remote process exited|ncclremoteerror|gloo|TCPStore", re.I
+)
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -112,13 +114,23 @@ def arguments_for(place: Place, command: str, arguments: Sequence[str], gpus: in
     return words
 
 
-def run_here(command: str, arguments: Sequence[str]) -> None:
-    """Run a fairseq command in this process, as the place that it was given."""
+def on_cpu(command: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments with the command's own word for "no GPU"."""
+    word = "common.cpu=true" if command == "fairseq-hydra-train" else "--cpu"
+    return [*arguments, *([] if word in arguments else [word])]
+
+
+def run_here(command: str, arguments: Sequence[str], alone: bool = False) -> None:
+    """Run a fairseq command in this process, as the place that it was given, or as the only one (`alone`)."""
     import torch
 
     place = place_of(os.environ)
     words = list(arguments)
-    if place is not None and place.world_size > 1:
+    if alone or (place is not None and place.world_size == 1):
+        # The world of a configuration file may be that of a larger machine.
+        hydra = command == "fairseq-hydra-train"
+        words += ["distributed_training.distributed_world_size=1"] if hydra else ["--distributed-world-size", "1"]
+    elif place is not None:
         words = arguments_for(place, command, words, torch.cuda.device_count())
     module = importlib.import_module(COMMANDS[command][0])
     # This package is imported already, so fairseq's import of --user-dir would not do it.

@@ -11,6 +11,8 @@ from sparqle_fairseq.errors import SparqleError
 
 PUBLISHED = ("stc", "stm", "stg")
 OBJECTIVES = (*PUBLISHED, "stg-outputs", "ctc", "llm-ctc")
+# Set by --adversarial-weight, beside the objectives: by itself it would teach nothing.
+ADVERSARIAL = "adversarial"
 # Names for sums of objectives.
 SUMS = {"sparqle": PUBLISHED}
 # Objectives that read the transcript through the Q-Former's text branch.

@@ -31,8 +31,9 @@ LLAMA = (
 )
 # The system message stands in the user's turn, and the end of an answer is the end of the sequence.
 MISTRAL = (
-    "{{ bos_token }}{% set first = messages[0] %}{% set rest = messages[1:] if first['role'] == 'system' else messages %}"
-    "{% for m in rest %}{% if m['role'] == 'user' %}[INST] {% if loop.first and first['role'] == 'system' %}"
+    "{{ bos_token }}{% set first = messages[0] %}"
+    "{% set rest = messages[1:] if first['role'] == 'system' else messages %}{% for m in rest %}"
+    "{% if m['role'] == 'user' %}[INST] {% if loop.first and first['role'] == 'system' %}"
     "{{ first['content'] }}\n\n{% endif %}{{ m['content'] }} [/INST]{% else %} {{ m['content'] }}{{ eos_token }}"
     "{% endif %}{% endfor %}"
 )
@@ -50,9 +51,11 @@ QWEN_THINKING = (
 )
 # Has no place for a system message, and says so.
 GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}"
     "{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
-    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 PHI = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
@@ -80,9 +83,7 @@ def byte_bpe(folder: Path, template: str | None, special: Sequence[str], **roles
     tokenizer.decoder = decoders.ByteLevel()
     names = list(dict.fromkeys([*roles.values(), *special]))
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420, special_tokens=names, initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=names, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(TEXTS, trainer)
     if "bos_token" in roles:
         begin = roles["bos_token"]
@@ -104,9 +105,7 @@ def word_piece(folder: Path, template: str | None, special: Sequence[str], **rol
     tokenizer.train_from_iterator(
         TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=names, show_progress=False)
     )
-    return _finish(
-        tokenizer, folder, template, unk_token="[UNK]", **roles, additional_special_tokens=list(special)
-    )
+    return _finish(tokenizer, folder, template, unk_token="[UNK]", **roles, additional_special_tokens=list(special))
 
 
 def sentence_piece(folder: Path, template: str | None, special: Sequence[str], kind: str, **roles: str) -> Any:
@@ -185,7 +184,10 @@ _GEMMA_SHAPE = {
     "layer_types": ["sliding_attention", "full_attention"],
     "tie_word_embeddings": True,
 }
-_CHAT_ML = {"special": ("<|im_start|>", "<|im_end|>"), "roles": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}}
+_CHAT_ML = {
+    "special": ("<|im_start|>", "<|im_end|>"),
+    "roles": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+}
 _TURNS = {
     "special": ("<start_of_turn>", "<end_of_turn>"),
     "roles": {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"},

@@ -60,11 +60,9 @@ def full(monkeypatch):
 def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, what, request):
     old, source = save(tmp_path, "checkpoint_last.pt", 1), save(tmp_path, "checkpoint_1_2.pt", 2)
     request.getfixturevalue("full")
+    copy = checkpoint_utils.PathManager.copy
     with pytest.raises(SparqleError, match=r"checkpoint_last\.pt could not be written, the disk is full") as error:
-        if what == "save":
-            save(tmp_path, "checkpoint_last.pt", 2)
-        else:
-            checkpoint_utils.PathManager.copy(str(source), str(old), overwrite=True)
+        save(tmp_path, old.name, 2) if what == "save" else copy(str(source), str(old), overwrite=True)
     assert "\n" not in str(error.value)
     assert whole(str(old)).updates == 1
     assert sorted(os.listdir(tmp_path)) == ["checkpoint_1_2.pt", "checkpoint_last.pt"]
@@ -82,8 +80,8 @@ def test_another_failure_is_tried_again_from_the_start_of_the_file(tmp_path, mon
     write_whole(str(tmp_path / "x"), write)
     assert (tmp_path / "x").read_bytes() == b"half"
     calls.clear()
+    monkeypatch.setattr(writing, "ATTEMPTS", 2)
     with pytest.raises(SparqleError, match="the disk refused"):
-        monkeypatch.setattr(writing, "ATTEMPTS", 2)
         write_whole(str(tmp_path / "y"), write)
     assert not list(tmp_path.glob("y*"))
 

@@ -92,7 +92,7 @@ def test_stage_2_out_of_memory_in_one_process_leaves_its_batch_out(world, tmp_pa
     assert all(value.isfinite().all() for value in state["model"].values() if value.is_floating_point())
 
 
-def test_the_step_without_the_lost_batch_is_the_step_of_the_others(world, tmp_path):
+def test_the_step_without_the_lost_batch_is_the_step_of_the_others():
     """Gradient zero, size zero, and a log of zeros with the names of any other."""
     from types import SimpleNamespace
     from unittest import mock
@@ -156,5 +156,3 @@ def test_fewer_batches_than_processes_and_uneven_shares_end_well(world, tmp_path
     done = launch(3, [*words, "--required-batch-size-multiple", 1])
     assert done.returncode == 0, done.stderr[-3000:]
     assert "num_updates 4" in done.stdout + done.stderr
-
-

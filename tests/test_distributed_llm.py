@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from commands import command, finetune_arguments, generate, train_here
+from processes import in_processes
 
 from sparqle_fairseq.errors import SparqleError, sentence_of
 from sparqle_fairseq.models.llm import LLMOptions, load_llm
@@ -21,30 +21,6 @@ def adapter(world):
     """An encoder and a new adapter for stage 2."""
     sizes = ["--hidden-size", 32, "--layers", 2, "--heads", 4, "--ffn-size", 64, "--queries", 6]
     return ["--speech-encoder", world.encoder, *sizes]
-
-
-def in_processes(work, world, *arguments):
-    """What rank 0 puts into its queue."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    running = mp.spawn(start, (world, port, work, queue, arguments), nprocs=world, join=False)
-    found = queue.get(timeout=120)
-    while not running.join():
-        pass
-    return found
-
-
-def start(rank, world, port, work, queue, arguments):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    result = work(rank, world, *arguments)
-    if rank == 0:
-        queue.put(result)
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 def answer(llm, rank):
@@ -58,8 +34,6 @@ def answer(llm, rank):
 
 def compare(rank, world, path, dtype, sharding, checkpointing):
     """The largest difference between the divided and the whole LLM, and this rank's share of the layers' weights."""
-    import os
-
     if sharding == "machine":
         os.environ["LOCAL_WORLD_SIZE"] = str(world // 2)
     whole = load_llm(path, LLMOptions(dtype))
@@ -77,7 +51,9 @@ def compare(rank, world, path, dtype, sharding, checkpointing):
             if ".layers." in name
         )
 
-    again = divided.identity == whole.identity and divided.embed(torch.tensor([3])).equal(whole.embed(torch.tensor([3])))
+    again = divided.identity == whole.identity and divided.embed(torch.tensor([3])).equal(
+        whole.embed(torch.tensor([3]))
+    )
     return float(worst), held(divided) / held(whole), again
 
 
@@ -140,3 +116,60 @@ def test_training_with_a_divided_llm_is_training_with_a_whole_one(world, tmp_pat
     for name, value in whole.items():
         torch.testing.assert_close(divided[name], value, atol=1e-5, rtol=1e-5, msg=name)
     generate(world, tmp_path / "all" / "checkpoint_last.pt", "sparqle_finetune", "test_fr")
+
+
+def mebibytes():
+    """This process's memory: that of its own, and pages of files that it shares."""
+    sizes = {}
+    with open("/proc/self/smaps_rollup") as lines:
+        for line in lines:
+            name, *rest = line.split()
+            if rest[-1] == "kB":
+                sizes[name.rstrip(":")] = int(rest[0]) / 1024
+    return sizes["Private_Dirty"], sizes["Shared_Clean"]
+
+
+def load_and_measure(_rank, _world, path):
+    """Growth of (own, shared) memory by loading as stored, in another precision, and that divided."""
+    import gc
+
+    load_llm(path, LLMOptions(torch.bfloat16))  # what importing and reading themselves take
+    gc.collect()
+    grown = []
+    for options in (
+        LLMOptions(torch.bfloat16),
+        LLMOptions(torch.float32),
+        LLMOptions(torch.float32, sharding="all"),
+    ):
+        before = mebibytes()
+        llm = load_llm(path, options)
+        gc.collect()
+        dist.barrier()
+        after = mebibytes()
+        dist.barrier()
+        grown.append([now - then for now, then in zip(after, before, strict=True)])
+        del llm
+        gc.collect()
+    return grown
+
+
+@pytest.mark.long
+def test_processes_of_a_machine_share_the_file_of_an_llm_and_divide_what_is_their_own(tmp_path):
+    """An LLM of 210 MiB in bf16, in two processes."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    path = tiny.save_llm(tmp_path / "llm")
+    config = LlamaConfig.from_pretrained(path)
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 1024, 4096, 6
+    config.num_attention_heads = config.num_key_value_heads = 16
+    config.head_dim = 64
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    size = 2 * sum(parameter.numel() for parameter in model.parameters()) / 2**20
+    model.save_pretrained(path)
+    del model
+    stored, other, divided = in_processes(load_and_measure, 2, str(path))
+    print(f"\n{size:.0f} MiB: stored {stored}, fp32 {other}, fp32 divided {divided}")
+    assert stored[0] < 0.1 * size, "a private copy of what could be shared"
+    assert stored[1] > 0.9 * size
+    assert other[0] == pytest.approx(2 * size, rel=0.15), "another precision is a copy of its own"
+    assert divided[0] == pytest.approx(size, rel=0.2), "half of it where two processes divide it"

@@ -169,7 +169,7 @@ def test_what_is_seen_up_to_the_answer_is_the_same_in_training_and_generation(
     text = training.collate(items)["net_input"]
     text["utterance"] = speech["utterance"]
     recorded = []
-    hook = model.llm.model.register_forward_pre_hook(lambda _, args, kwargs: recorded.append(kwargs), with_kwargs=True)
+    hook = model.llm.model.register_forward_pre_hook(lambda *given: recorded.append(given[2]), with_kwargs=True)
     try:
         same_where_real(model, {**speech, **text})
     finally:

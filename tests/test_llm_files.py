@@ -128,7 +128,13 @@ def test_a_gguf_model_without_the_package_says_what_to_install(gguf_folder, monk
 
 # ---- what is no causal language model
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 400}
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "vocab_size": 400,
+}
 
 
 @pytest.mark.parametrize("kind", ["Bert", "Roberta", "Electra"])
@@ -164,7 +170,7 @@ def test_an_encoder_decoder_is_refused(llama, tmp_path, kind):
     assert "encoder-decoder" in sentence(folder)
 
 
-def test_a_speech_encoder_is_refused(llama, tmp_path):
+def test_a_speech_encoder_is_refused(tmp_path):
     from factories import save_tiny_hugging_face
 
     save_tiny_hugging_face(tmp_path / "hubert")
@@ -175,9 +181,9 @@ def test_a_model_without_keys_and_values_is_refused(llama, tmp_path):
     from transformers import MambaConfig, MambaForCausalLM
 
     folder = copy(llama, tmp_path / "llm")
-    MambaForCausalLM(
-        MambaConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1, state_size=4)
-    ).save_pretrained(folder)
+    MambaForCausalLM(MambaConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1, state_size=4)).save_pretrained(
+        folder
+    )
     assert "no cache of keys and values" in sentence(folder)
 
 

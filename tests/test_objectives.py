@@ -13,6 +13,7 @@ from models import batch, build_stage1, build_stage2, build_stage2_from, save_ad
 
 from sparqle_fairseq import losses
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.evaluate.retrieval import evaluate_retrieval
 from sparqle_fairseq.losses import ctc_emissions, ctc_loss
 from sparqle_fairseq.models.heads import LLMSpace
 from sparqle_fairseq.models.identity import IdentityError
@@ -213,6 +214,24 @@ def test_llm_ctc_without_an_llm_and_an_llm_without_llm_ctc_are_refused(world):
 def test_text_is_written_by_stg_alone(world):
     with pytest.raises(SparqleError, match="only stg teaches"):
         with_objective(world, "llm-ctc").model.step_decoder()
+
+
+def test_what_an_objective_cannot_do_is_said_at_once(world, tmp_path):
+    llm_ctc = ("--objective", "llm-ctc", "--llm", str(world.llm))
+    with pytest.raises(SparqleError, match="only stg teaches"):
+        build_stage1(world, *llm_ctc, "--eval-generate")
+    with pytest.raises(SparqleError, match="only stg teaches"):
+        build_stage1(world, *llm_ctc, "--visualize-interval", "5", "--tensorboard-logdir", str(tmp_path))
+    first = save_adapter(with_objective(world, "llm-ctc"), tmp_path / "stage1.pt")
+    board = ("--visualize-interval", "5", "--tensorboard-logdir", str(tmp_path))
+    with pytest.raises(SparqleError, match="cannot be aligned"):
+        build_stage2_from(world, first, "--compress-queries", *board)
+
+
+def test_retrieval_needs_the_contrastive_objective(world, tmp_path):
+    train_here([*pretrain_arguments(world, tmp_path, "--objective", "stg", updates=1), "--disable-validation"])
+    with pytest.raises(SparqleError, match="--objective stg, and only stc compares"):
+        evaluate_retrieval(world.data / "train.tsv", tmp_path / "checkpoint_last.pt", cpu=True)
 
 
 def test_the_llm_is_in_no_checkpoint(world):

@@ -24,10 +24,8 @@ def adapter(world):
 
 
 def finetuning(world, folder, *more, updates):
-    words = finetune_arguments(world, folder, *adapter(world), *more, updates=updates)
-    if "--llm-dtype" in more:  # the later one counts
-        return words
-    return words
+    """fairseq-train's words; of an option that comes twice the later one counts."""
+    return finetune_arguments(world, folder, *adapter(world), *more, updates=updates)
 
 
 def saved(folder):
@@ -47,12 +45,10 @@ def test_every_trainer_goes_with_every_precision_of_the_llm(world, tmp_path, tra
 
 
 def odd_batch(built, split):
-    """Silence in one row, nothing but padding in another, and a third as loud as a recording can be."""
+    """Silence in one row, and another as loud as a recording can be."""
     sample = batch(built, split, range(4))
     net_input = sample["net_input"]
     net_input["source"][0] = 0
-    net_input["padding_mask"][1] = True
-    net_input["source"][1] = 0
     net_input["source"][2] = net_input["source"][2].sign()
     return sample
 
@@ -75,6 +71,7 @@ def test_odd_batches_give_finite_losses_and_gradients(world, stage, large, preci
 
     def loud(*inputs):
         speech = encode(*inputs)
+        speech.padding_mask[1] = True  # the encoder refuses such waveforms; features have no encoder to do so
         return speech._replace(values=speech.values * large)
 
     model.encode_speech = loud

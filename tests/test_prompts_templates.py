@@ -240,14 +240,14 @@ TWO_LETTERS = (
     "kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng "
     "nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su "
     "sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
-).split()
+)
 LONGER = (
     "zh-CN zh-TW zh-Hans zh-Hant yue-Hant-HK cmn-Hans-CN sv-SE ga-IE rm-sursilv pt-BR pt-PT es-419 sr-Latn sr-Cyrl "
     "ast ceb ckb fil hsb kea kmr lij luo nso sah umb wol haw yue kab en-US mn-MN fa-IR az-Latn"
-).split()
+)
 
 
-@pytest.mark.parametrize("code", [*TWO_LETTERS, *LONGER])
+@pytest.mark.parametrize("code", f"{TWO_LETTERS} {LONGER}".split())
 def test_every_language_code_has_an_english_name(code):
     name = language_name(code)
     assert name[0].isupper()
@@ -256,7 +256,7 @@ def test_every_language_code_has_an_english_name(code):
 
 
 def test_languages_have_different_names():
-    names = [language_name(code) for code in TWO_LETTERS]
+    names = [language_name(code) for code in TWO_LETTERS.split()]
     same = {name for name in names if names.count(name) > 1}
     assert same <= {"Akan"}, "ak and tw are one language"
 
@@ -264,7 +264,8 @@ def test_languages_have_different_names():
 @given(st.text(max_size=12))
 def test_a_language_code_has_a_name_or_is_refused_in_one_sentence(code):
     try:
-        assert language_name(code).strip()
+        answer = language_name(code)
     except PromptError as error:
-        assert "is not a BCP-47 language code" in str(error)
-        assert len(str(error).splitlines()) == 1
+        answer = str(error)
+        assert "is not a BCP-47 language code" in answer
+    assert len(answer.splitlines()) == 1

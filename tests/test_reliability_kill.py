@@ -29,7 +29,8 @@ def kill_while_writing(nth: int, share: float):
             nonlocal count
             count += 1
             if count < nth:
-                return usual(path, write)
+                usual(path, write)
+                return
             size = max((file.stat().st_size for file in Path(path).parent.glob("*.pt")), default=1_000_000)
             written, write_bytes = 0, writing._Witness.write
 
@@ -73,7 +74,7 @@ def killed_again_and_again(arguments, folder: Path, updates: int, moments, cpu_o
         reached = 0 if found is None else found.updates
         met.append(f"{kind} {place}: update {reached}, half written {half}")
         if 0 < reached < updates:
-            names = [path for path in whole.glob(f"checkpoint*_{reached}.pt")]
+            names = list(whole.glob(f"checkpoint*_{reached}.pt"))
             if names:
                 assert not differences(progress_of(names[0]), progress_of(Path(found.path))), met[-1]
         if status == 0:

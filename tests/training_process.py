@@ -1,4 +1,4 @@
-"""fairseq-train in a process of its own that can be killed: a fork of this one, so that it need not import all again."""
+"""fairseq-train in a process of its own, which can be killed: a fork of this one, so that it has all imports."""
 
 from __future__ import annotations
 

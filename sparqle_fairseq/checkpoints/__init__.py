@@ -5,8 +5,9 @@ from __future__ import annotations
 
 def install() -> None:
     """Put the ways of this package in the place of fairseq's; twice is harmless."""
-    from sparqle_fairseq.checkpoints import half_precision, resuming, writing
+    from sparqle_fairseq.checkpoints import half_precision, resuming, stopping, writing
 
     writing.install()
     resuming.install()
     half_precision.install()
+    stopping.install()

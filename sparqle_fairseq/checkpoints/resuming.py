@@ -100,7 +100,8 @@ def newest_whole(folder: str | Path, suffix: str = "") -> Found | None:
             return found
     rest = f"none of the other {len(others)} there is whole" if others else "there is no other one"
     raise SparqleError(
-        f"{trouble}, and {rest}; give a whole checkpoint with --restore-file, or another --save-dir to start from nothing"
+        f"{trouble}, and {rest}; give a whole checkpoint with --restore-file, or another --save-dir to start from "
+        "nothing"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -40,6 +41,43 @@ def listen() -> None:
     for number in SIGNALS:
         # Nothing but a note: a handler may run in the middle of anything, a log line too.
         signal.signal(number, lambda got, _: _received.append(got))
+
+
+def install() -> None:
+    """Let a fairseq command that starts a process for each GPU pass the signals on; see `compat.keep_work`."""
+    from fairseq.distributed import utils as distributed
+
+    usual = distributed.call_main
+    if hasattr(usual, "_passes_signals_on"):
+        return
+
+    @wraps(usual)
+    def call_main(cfg: Any, main: Any, **named: Any) -> Any:
+        place = cfg.distributed_training
+        if place.distributed_no_spawn or place.distributed_world_size == 1:
+            return usual(cfg, main, **named)
+        from torch.multiprocessing import ProcessExitedException
+
+        for number in SIGNALS:
+            signal.signal(number, _to_children)
+        try:
+            return usual(cfg, main, **named)
+        except ProcessExitedException as error:
+            if error.exit_code != STOPPED:
+                raise
+            sys.exit(STOPPED)
+
+    call_main._passes_signals_on = True  # type: ignore[attr-defined]
+    distributed.call_main = call_main
+
+
+def _to_children(number: int, _: Any) -> None:
+    children = multiprocessing.active_children()
+    for child in children:
+        if child.pid is not None:
+            os.kill(child.pid, number)
+    if not children:
+        sys.exit(128 + number)
 
 
 def _heeding(usual: Any) -> Any:

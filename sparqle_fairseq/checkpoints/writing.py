@@ -47,16 +47,16 @@ def write_whole(path: str, write: Callable[[Any], Any]) -> None:
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _write_once(path, write)
+            _write_once(path, write)
+            return
         except OSError as error:
             if attempt < ATTEMPTS and error.errno not in _FULL:
                 time.sleep(PAUSE_SECONDS)
                 continue
             what = "the disk is full" if error.errno in _FULL else "the disk refused"
-            folder = os.path.dirname(path) or "."
             raise SparqleError(
-                f"{path} could not be written, {what} ({error.strerror or error}): make room in {folder}, then give the "
-                "same command again; the checkpoints that are there are whole, and training goes on from the newest"
+                f"{path} could not be written, {what} ({error.strerror or error}); make room, then give the same "
+                "command again: the checkpoints that are there are whole, and training goes on from the newest"
             ) from error
 
 

@@ -10,6 +10,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
+from omegaconf import II
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
@@ -23,7 +24,7 @@ from sparqle_fairseq.losses import (
 )
 from sparqle_fairseq.models.heads import Alignment
 from sparqle_fairseq.models.stage1 import Contrast, Generation, Matching, Stage1Output
-from sparqle_fairseq.objectives import OBJECTIVES, PUBLISHED
+from sparqle_fairseq.objectives import ADVERSARIAL, OBJECTIVES, PUBLISHED
 
 Sums = dict[str, Tensor]
 
@@ -37,6 +38,11 @@ class PretrainCriterionConfig(FairseqDataclass):
         default=0.1, metadata={"help": "share of the contrastive target that is spread over all texts of the batch"}
     )
     stg_label_smoothing: float = field(default=0.1, metadata={"help": "label smoothing of the generation losses"})
+    adversarial_ramp_updates: int = field(
+        default=0,
+        metadata={"help": "updates over which the gradient of --adversarial-weight grows; default: --max-update"},
+    )
+    max_update: int = II("optimization.max_update")
 
 
 def contrast_sums(contrast: Contrast, smoothing: float) -> Sums:
@@ -88,6 +94,8 @@ def stage1_sums(output: Stage1Output, label_smoothing: float, stc_smoothing: flo
         parts["ctc"] = alignment_sums(output.ctc)
     if output.llm_ctc is not None:
         parts["llm-ctc"] = alignment_sums(output.llm_ctc)
+    if output.domains is not None:  # pairs of classes, as in matching
+        parts[ADVERSARIAL] = matching_sums(Matching(*output.domains))
     return {f"{_key(name)}_{what}": value for name, sums in parts.items() for what, value in sums.items()}
 
 
@@ -103,6 +111,8 @@ class PretrainCriterion(FairseqCriterion):
         stg_weight: float,
         stc_smoothing: float,
         stg_label_smoothing: float,
+        adversarial_ramp_updates: int = 0,
+        max_update: int = 0,
     ) -> None:
         super().__init__(task)
         given = dict(zip(PUBLISHED, (stc_weight, stm_weight, stg_weight), strict=True))
@@ -116,6 +126,14 @@ class PretrainCriterion(FairseqCriterion):
             )
         self.weights = {name: weight for name, weight in weights.items() if weight}
         task.model.train_only(self.weights)
+        if ADVERSARIAL in self.weights:
+            updates = adversarial_ramp_updates or max_update
+            if updates <= 0:
+                raise SparqleError(
+                    f"--adversarial-weight grows over --max-update {max_update} updates, which says no number; give "
+                    "--adversarial-ramp-updates"
+                )
+            task.model.ramp_over(updates)
         if not 0 <= stc_smoothing <= 1:
             raise SparqleError(f"--stc-smoothing {stc_smoothing:g} must be 0 to 1")
         self.stc_smoothing = stc_smoothing
@@ -163,7 +181,7 @@ class PretrainCriterion(FairseqCriterion):
 
         utterances = max(total("sample_size"), 1)
         metrics.log_scalar("loss", total("loss") / utterances, utterances, round=3)
-        for name in OBJECTIVES:
+        for name in (*OBJECTIVES, ADVERSARIAL):
             key = _key(name)
             if count := total(f"{key}_count"):
                 metrics.log_scalar(f"{key}_loss", total(f"{key}_sum") / count, count, round=3)
@@ -175,6 +193,7 @@ class PretrainCriterion(FairseqCriterion):
             "stg_outputs_accuracy": ("stg_outputs_hits", "stg_outputs_count"),
             "ctc_skipped": ("ctc_skipped", "ctc_rows"),
             "llm_ctc_skipped": ("llm_ctc_skipped", "llm_ctc_rows"),
+            "adversarial_accuracy": ("adversarial_hits", "adversarial_count"),
         }
         for name, (hits, of) in rates.items():
             if count := total(of):

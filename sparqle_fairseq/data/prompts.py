@@ -97,7 +97,10 @@ class PromptBuilder:
 
     def encode_answer(self, text: str) -> list[int]:
         """Ids of an answer, closed by the end-of-turn token. Text that reads like a control token stays text."""
-        return [*self._ids(self.answer_opening + text, self._before_answer, split_special_tokens=True), self.end_of_turn]
+        return [
+            *self._ids(self.answer_opening + text, self._before_answer, split_special_tokens=True),
+            self.end_of_turn,
+        ]
 
     def _ids(self, text: str, before: str = "", **options: bool) -> list[int]:
         """Ids of `text` as they are behind `before`: at the start of a text sentencepiece puts a space of its own."""

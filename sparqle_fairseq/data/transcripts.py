@@ -19,23 +19,22 @@ NO_TOKEN = -1
 class TranscriptSide:
     """Encodes `src_text` with [CLS] and [SEP]; identity = equal transcripts.
 
-    With `llm_tokenizer` also in the LLM's tokens, without any special one.
+    With `llm_tokenizer` also in the LLM's tokens, without any special one; with `pairs` also the `tgt_text` of
+    translation rows, in the same tokens.
     """
 
-    def __init__(self, tokenizer: TranscriptTokenizer, max_tokens: int, llm_tokenizer: Any = None) -> None:
+    def __init__(
+        self, tokenizer: TranscriptTokenizer, max_tokens: int, llm_tokenizer: Any = None, pairs: bool = False
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.llm_tokenizer = llm_tokenizer
+        self.pairs = pairs
         self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
 
     def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
         text = row.src_text or ""  # training requires one; generation does not
-        tokens = self.tokenizer.encode(text)
-        if len(tokens) > self.max_tokens:
-            raise ManifestError(
-                f"{where}: found a transcript of {len(tokens)} tokens, but the Q-Former has {self.max_tokens} text "
-                "positions; split the utterance or raise --max-text-positions"
-            )
+        tokens = self._encode(text, "transcript", where)
         prefix = row.prefix or self.prefix
         item = {
             "prefix": self.tokenizer.encode(prefix)[1:-1] if prefix else [],
@@ -46,7 +45,19 @@ class TranscriptSide:
         }
         if self.llm_tokenizer is not None:
             item["llm_text"] = self.llm_tokenizer.encode(text, add_special_tokens=False)
+        if self.pairs:
+            translation = row.tgt_text if row.task == "translation" else None
+            item["foreign"] = self._encode(translation, "translation", where) if translation else None
         return item
+
+    def _encode(self, text: str, what: str, where: str) -> list[int]:
+        tokens = self.tokenizer.encode(text)
+        if len(tokens) > self.max_tokens:
+            raise ManifestError(
+                f"{where}: found a {what} of {len(tokens)} tokens, but the Q-Former has {self.max_tokens} text "
+                "positions; split the utterance or raise --max-text-positions"
+            )
+        return tokens
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         tokens, padding_mask = pad_ids([item["text"] for item in items], self.tokenizer.pad)
@@ -58,6 +69,12 @@ class TranscriptSide:
         }
         if self.llm_tokenizer is not None:
             net_input["llm_text"], _ = pad_ids([item["llm_text"] for item in items], NO_TOKEN)
+        if self.pairs:
+            rows = [i for i, item in enumerate(items) if item["foreign"]]
+            # Without any pair there is one row of padding, which `foreign_rows` does not name.
+            foreign = pad_ids([items[i]["foreign"] for i in rows] or [[]], self.tokenizer.pad)
+            net_input["foreign_text"], net_input["foreign_padding_mask"] = foreign
+            net_input["foreign_rows"] = torch.tensor(rows, dtype=torch.long)
         return {
             "net_input": net_input,
             "target": tokens[:, 1:] if all(item["reference"] is not None for item in items) else None,

@@ -114,8 +114,8 @@ class PromptTemplates:
             if code in languages:
                 return languages[code]
         raise PromptError(
-            f"no template for task {task!r} into {tgt_lang or 'an unknown language'}; {file} has {', '.join(languages)}: "
-            f"add the language or {_DEFAULT}"
+            f"no template for task {task!r} into {tgt_lang or 'an unknown language'}; {file} has "
+            f"{', '.join(languages)}: add the language or {_DEFAULT}"
         )
 
 

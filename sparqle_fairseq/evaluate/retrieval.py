@@ -66,6 +66,11 @@ def evaluate_retrieval(
     trained = load_trained(model, speech_encoder=speech_encoder, cpu=cpu)
     if not isinstance(trained.model, PretrainModel):
         raise SparqleError(f"{model} is of stage 2, which has no text branch; give a checkpoint of stage 1")
+    if "stc" not in trained.model.objective:
+        raise SparqleError(
+            f"{model} was trained with --objective {'+'.join(trained.model.objective)}, and only stc compares speech "
+            "with text; give a checkpoint of another objective"
+        )
     trained.task.cfg.skip_bad_audio = False  # a recording left out would make the others easier to find
     dataset = load_rows(trained, manifest, audio_root)
     similarities, belongs = similarity_matrix(trained.model, dataset, batch_size)

@@ -93,7 +93,8 @@ def own_names(published: Iterable[str]) -> dict[str, str]:
 def published_names(own: Iterable[str], spelling: str) -> dict[str, str]:
     """{this package's name: published name}. Raises `KeyError` listing the names that the published layout lacks."""
     names = list(own)
-    parts = {new: name for name, new in {**_OTHER, **SPELLINGS[spelling], **_NORMED}.items()}
+    # `llm_proj` has two meanings, so these are not to be one dictionary before they are turned round.
+    parts = {new: name for table in (_OTHER, SPELLINGS[spelling], _NORMED) for name, new in table.items()}
     whole = {new: name for name, new in _WHOLE.items()}
     found = {name: whole.get(name) or _rename_back(name, parts) for name in names}
     unknown = sorted(name for name, new in found.items() if new is None)

@@ -13,6 +13,7 @@ from omegaconf import open_dict
 
 from sparqle_fairseq.data.answers import ANSWERS
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.adversarial import ADVERSARY_INPUTS, ADVERSARY_NORMS
 from sparqle_fairseq.models.front_end import DOWNSAMPLING
 from sparqle_fairseq.models.llm_sharding import SHARDINGS
 from sparqle_fairseq.models.lora_options import LoRAOptions
@@ -133,6 +134,20 @@ class PretrainModelConfig(AdapterConfig):
     stm_negatives: ChoiceEnum(list(NEGATIVES)) = field(  # type: ignore[valid-type]
         default="hard",
         metadata={"help": "negatives of matching: drawn by similarity (hard, as published) or evenly (uniform)"},
+    )
+    adversarial_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight of a classifier that must not tell transcripts (src_text) from translations (tgt_text) by "
+            "their text features; 0 = off"
+        },
+    )
+    adversarial_input: ChoiceEnum(list(ADVERSARY_INPUTS)) = field(  # type: ignore[valid-type]
+        default="features",
+        metadata={"help": "what it reads: features (of the contrastive space) or hidden (the text's [CLS] output)"},
+    )
+    adversarial_norm: ChoiceEnum(list(ADVERSARY_NORMS)) = field(  # type: ignore[valid-type]
+        default="batch", metadata={"help": "between its layers: batch (BatchNorm over all processes) or none"}
     )
     text_tokenizer: Optional[str] = field(
         default=None,

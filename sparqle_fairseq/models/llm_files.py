@@ -72,7 +72,7 @@ class LLMFiles:
         config = self.read_config()
         try:
             with torch.random.fork_rng(devices=[]):
-                model, report = AutoModelForCausalLM.from_pretrained(
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
                     self.place,
                     dtype="auto",
                     trust_remote_code=False,
@@ -82,6 +82,7 @@ class LLMFiles:
                 )
         except Exception as error:
             raise self._unreadable(error, **options) from error
+        model, report = loaded
         known = inspect.signature(model.forward).parameters
         if "past_key_values" not in known or "inputs_embeds" not in known:
             raise SparqleError(

@@ -25,10 +25,10 @@ from sparqle_fairseq.models.config import (
 from sparqle_fairseq.models.features import open_feature_reader
 from sparqle_fairseq.models.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.speech_encoder import SpeechEncoder, load_speech_encoder, parse_layer
-from sparqle_fairseq.models.stage1 import Stage1Adapter, Stage1Output, Stage1Text
+from sparqle_fairseq.models.stage1 import Foreign, Stage1Adapter, Stage1Output, Stage1Text
 from sparqle_fairseq.models.transcriber import Transcriber
 from sparqle_fairseq.models.units import unit_embedding
-from sparqle_fairseq.objectives import PUBLISHED, parse_objective
+from sparqle_fairseq.objectives import ADVERSARIAL, PUBLISHED, WITH_TEXT_BRANCH, parse_objective
 
 
 def open_speech_encoder(config: AdapterConfig, task: Any) -> SpeechEncoder:
@@ -75,6 +75,7 @@ class PretrainModel(AdaptedModel):
         if not path:
             raise SparqleError("no tokenizer was named for the transcripts; give one with --text-tokenizer or --bert")
         objective = parse_objective(cfg.objective)
+        _add_adversary(objective, cfg)
         llm = None
         if "llm-ctc" in objective and cfg.llm:
             llm = load_llm(cfg.llm, LLMOptions(DTYPES[str(cfg.llm_dtype)]))
@@ -94,6 +95,8 @@ class PretrainModel(AdaptedModel):
             str(cfg.projector),
             str(cfg.stm_negatives),
             cfg.llm_ctc_sample,
+            str(cfg.adversarial_input),
+            str(cfg.adversarial_norm),
         )
         if cfg.bert:
             load_bert(adapter.qformer, cfg.bert)
@@ -108,17 +111,27 @@ class PretrainModel(AdaptedModel):
         identity: Tensor,
         utterance: Tensor,
         llm_text: Tensor | None = None,
+        foreign_text: Tensor | None = None,
+        foreign_padding_mask: Tensor | None = None,
+        foreign_rows: Tensor | None = None,
         objectives: Collection[str] = PUBLISHED,
         active: bool = True,
     ) -> Stage1Output:
         """`source` (B, S) or (B, T, W), or units (B, T), `text` (B, L), keys (B,); see `Stage1Adapter.forward`."""
         speech = self.encode_speech(source, padding_mask)
-        batch = Stage1Text(text, text_padding_mask, identity, utterance, llm_text)
+        foreign = None
+        if foreign_text is not None and foreign_padding_mask is not None and foreign_rows is not None:
+            foreign = Foreign(foreign_text, foreign_padding_mask, foreign_rows)
+        batch = Stage1Text(text, text_padding_mask, identity, utterance, llm_text, foreign)
         return self.adapter(speech.values, speech.padding_mask, batch, self.num_updates, objectives, active)
 
     def train_only(self, objectives: Collection[str]) -> None:
         """See `Stage1Adapter.train_only`."""
         self.adapter.train_only(objectives)
+
+    def ramp_over(self, updates: int) -> None:
+        """Let the adversary's gradient grow over so many updates."""
+        self.adapter.ramp_updates = updates
 
     def step_decoder(self) -> Transcriber:
         if "stg" not in self.objective:
@@ -134,6 +147,26 @@ class PretrainModel(AdaptedModel):
 
     def temperature(self) -> Tensor:
         return self.adapter.clamped_temperature()
+
+
+def _add_adversary(objective: dict[str, float], cfg: PretrainModelConfig) -> None:
+    """`--adversarial-weight` as one more loss. Raises `SparqleError`."""
+    weight = float(cfg.adversarial_weight)
+    if weight < 0:
+        raise SparqleError(f"--adversarial-weight {weight:g} must be 0 (off) or above")
+    if not weight:
+        return
+    if not objective.keys() & WITH_TEXT_BRANCH:
+        raise SparqleError(
+            f"--adversarial-weight aligns text, and --objective {cfg.objective} reads none in the Q-Former; add stc, "
+            "stm or stg"
+        )
+    if str(cfg.adversarial_input) == "features" and "stc" not in objective:
+        raise SparqleError(
+            f"--adversarial-input features is the space that stc learns, and --objective {cfg.objective} has none; "
+            "give --adversarial-input hidden"
+        )
+    objective[ADVERSARIAL] = weight
 
 
 for _name, _size in SIZES.items():

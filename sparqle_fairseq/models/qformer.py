@@ -62,7 +62,8 @@ class QFormerConfig:
         if self.query_start not in QUERY_STARTS:
             raise SparqleError(f"query start {self.query_start!r} is unknown; choose from {', '.join(QUERY_STARTS)}")
         if self.speech_entry not in SPEECH_ENTRIES:
-            raise SparqleError(f"speech entry {self.speech_entry!r} is unknown; choose from {', '.join(SPEECH_ENTRIES)}")
+            known = ", ".join(SPEECH_ENTRIES)
+            raise SparqleError(f"speech entry {self.speech_entry!r} is unknown; choose from {known}")
         if self.speech_downsample not in DOWNSAMPLING:
             raise SparqleError(
                 f"speech downsampling {self.speech_downsample!r} is unknown; choose from {', '.join(DOWNSAMPLING)}"

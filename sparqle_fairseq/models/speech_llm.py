@@ -50,6 +50,7 @@ _STAGE1_ONLY = (
     "qformer.text.",
     "output_decoder.",
     "ctc_head.",
+    "domain_classifier.",
 )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sparqle_fairseq.data.transcripts import NO_TOKEN
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.gather import gather_rows, sum_over_ranks, world_size
+from sparqle_fairseq.gather import gather_rows, rows_before, sum_over_ranks, world_size
 from sparqle_fairseq.keyed_random import keyed_uniform
 from sparqle_fairseq.losses import (
     MATCHED,
@@ -23,13 +23,29 @@ from sparqle_fairseq.losses import (
     draw_negatives,
     similarity,
 )
+from sparqle_fairseq.models.adversarial import (
+    SOURCE,
+    TARGET,
+    DomainClassifier,
+    Domains,
+    reversal_strength,
+    reverse_gradient,
+)
 from sparqle_fairseq.models.heads import Alignment, CtcHead, LLMSpace, OutputDecoder
 from sparqle_fairseq.models.masking import FeatureMasks
 from sparqle_fairseq.models.projector import build_projector, start_among
 from sparqle_fairseq.models.qformer import QFormer, QFormerConfig, QueryOutput, SpeechMemory
-from sparqle_fairseq.objectives import PUBLISHED, WITH_TEXT_BRANCH
+from sparqle_fairseq.objectives import ADVERSARIAL, PUBLISHED, WITH_TEXT_BRANCH
 
 NEGATIVES = ("hard", "uniform")
+
+
+class Foreign(NamedTuple):
+    """Translations of P of the B transcripts."""
+
+    tokens: Tensor  # (P, L')
+    padding_mask: Tensor  # (P, L')
+    rows: Tensor  # (P,) which transcripts they translate
 
 
 class Stage1Text(NamedTuple):
@@ -40,6 +56,7 @@ class Stage1Text(NamedTuple):
     identity: Tensor  # (B,) int64, equal where the transcripts are equal
     utterance: Tensor  # (B,) int64, one per utterance
     llm_tokens: Tensor | None = None  # (B, L') in the LLM's own tokens, `NO_TOKEN` at padding; for llm-ctc
+    foreign: Foreign | None = None  # translations, for the adversary
 
 
 class Contrast(NamedTuple):
@@ -66,6 +83,7 @@ class Stage1Output(NamedTuple):
     output_generation: Generation | None = None
     ctc: Alignment | None = None
     llm_ctc: Alignment | None = None
+    domains: Domains | None = None
 
 
 class Stage1Adapter(nn.Module):
@@ -88,6 +106,8 @@ class Stage1Adapter(nn.Module):
         projector: str = "linear",
         negatives: str = "hard",
         ctc_sample: int = 0,
+        adversary_reads: str = "features",
+        adversary_norm: str = "batch",
     ) -> None:
         super().__init__()
         self.negatives = negatives
@@ -116,6 +136,13 @@ class Stage1Adapter(nn.Module):
             self.projector = build_projector(projector, width, llm_embeddings.size(1))
             start_among(self.projector, llm_embeddings)
 
+        self.domain_classifier: DomainClassifier | None = None
+        self.adversary_reads = adversary_reads
+        self.ramp_updates = 0  # over which the adversary's gradient grows; 0: it has its full strength at once
+        if ADVERSARIAL in objectives:
+            read_width = contrastive_width if adversary_reads == "features" else width
+            self.domain_classifier = DomainClassifier(read_width, adversary_norm)
+
     def train_only(self, objectives: Collection[str]) -> None:
         """Let only what `objectives` reach ask for a gradient: DDP and the optimizer then pass over the rest."""
         for parameter in self.parameters():
@@ -139,10 +166,12 @@ class Stage1Adapter(nn.Module):
             (self.ctc_head, "ctc"),
             (self.llm_space, "llm-ctc"),
             (self.projector, "llm-ctc"),
+            (self.domain_classifier, ADVERSARIAL),
         ):
             if head is not None and name not in objectives:
                 yield head
-        if objectives == {"stg"}:  # text sees the keys and values that the queries have before their last layer
+        # With stg, text sees the keys and values that the queries have before their last layer.
+        if objectives - {ADVERSARIAL} == {"stg"}:
             last = list(self.qformer.each_layer())[-1]
             yield last.query_ffn
             if last.cross_attention is not None:
@@ -181,6 +210,7 @@ class Stage1Adapter(nn.Module):
             self.output_generation(queries, text) if "stg-outputs" in objectives else None,
             self.alignment(queries, text) if "ctc" in objectives else None,
             self.llm_alignment(queries, text) if "llm-ctc" in objectives else None,
+            self.domains(text, seed, active) if ADVERSARIAL in objectives else None,
         )
 
     def speech_features(self, query_hidden: Tensor) -> Tensor:
@@ -300,10 +330,43 @@ class Stage1Adapter(nn.Module):
         points = self.projector(queries.hidden)  # (B, Q, M)
         return Alignment(self.llm_space(points, text.llm_tokens), _counts(queries), text.llm_tokens)
 
+    def domains(self, text: Stage1Text, update: int, active: bool = True) -> Domains:
+        """What the adversary makes of transcripts and their translations; rows without one take no part.
+
+        It sees the pairs of all processes, and answers here for this one's.
+        """
+        foreign = text.foreign
+        assert self.domain_classifier is not None
+        assert foreign is not None
+        pairs = foreign.rows.numel() if active else 0
+        # Without a pair one transcript stands in, and is cut off again: every process takes part in the collectives.
+        rows = foreign.rows if pairs else foreign.rows.new_zeros(1)
+        tokens, padded = text.tokens[rows], text.padding_mask[rows]
+        if pairs:
+            tokens = _stack(tokens, foreign.tokens, self.pad_token)
+            padded = _stack(padded, foreign.padding_mask, True)
+        if self.adversary_reads == "features":
+            features = self.text_features(tokens, padded)
+        else:
+            features = self.qformer.encode_text(tokens, padded)[:, 0]
+        strength = reversal_strength(update / self.ramp_updates) if self.ramp_updates else 1.0
+        features = reverse_gradient(features, strength)[: 2 * pairs]
+        start = rows_before(2 * pairs, features.device)
+        logits = self.domain_classifier(gather_rows(features))[start : start + 2 * pairs]
+        labels = torch.full((2 * pairs,), SOURCE, device=logits.device)
+        labels[pairs:] = TARGET
+        return Domains(logits, labels)
+
     def _shifted(self, text: Stage1Text) -> Tensor:
         inputs = text.tokens.clone()
         inputs[:, 0] = self.decode_token
         return inputs
+
+
+def _stack(one: Tensor, other: Tensor, fill: int | bool) -> Tensor:
+    """Rows of both, the shorter ones padded at their end."""
+    longest = max(one.size(1), other.size(1))
+    return torch.cat([F.pad(x, (0, longest - x.size(1)), value=fill) for x in (one, other)])
 
 
 def _counts(queries: QueryOutput) -> Tensor:

@@ -29,7 +29,7 @@ from sparqle_fairseq.models.config import fill_new_options
 from sparqle_fairseq.models.features import check_sources, settle_encoder
 from sparqle_fairseq.models.units import UnitEmbedding
 from sparqle_fairseq.tasks.out_of_memory import OutOfMemoryGuard
-from sparqle_fairseq.visual.attention import frame_rate
+from sparqle_fairseq.visual.attention import check_can_look, frame_rate
 from sparqle_fairseq.visual.tensorboard import SampleBoard
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,10 @@ class SpeechTask(FairseqTask):
         self.model = model
         self._validation_generator = None
         self.bind_dictionary(model)
+        if self.cfg.eval_generate:
+            model.step_decoder()  # says at once that a model cannot write text, and not at the first validation
         if self.cfg.visualize_interval and not from_checkpoint:
+            check_can_look(model)
             self._board = SampleBoard(self.cfg.tensorboard_logdir, self.cfg.visualize_samples)
         return model
 

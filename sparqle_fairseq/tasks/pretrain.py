@@ -7,6 +7,8 @@ from typing import Any
 from fairseq.tasks import register_task
 
 from sparqle_fairseq.data.transcripts import TranscriptSide
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.objectives import ADVERSARIAL
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import PretrainTaskConfig
 
@@ -21,7 +23,18 @@ class PretrainTask(SpeechTask):
 
     def text_side(self, training: bool, saved: Any) -> TranscriptSide:
         positions = self.model.adapter.qformer.config.max_text_positions
-        return TranscriptSide(self.model.tokenizer, positions, self.model.llm_tokenizer)
+        pairs = ADVERSARIAL in self.model.objective
+        return TranscriptSide(self.model.tokenizer, positions, self.model.llm_tokenizer, pairs)
+
+    def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
+        super().load_dataset(split, *args, **kwargs)
+        if split == self.cfg.train_subset and kwargs.get("task_cfg") is None and ADVERSARIAL in self.model.objective:
+            manifests = self.datasets[split].manifests
+            if not any("tgt_text" in manifest.columns and manifest.is_translation().any() for manifest in manifests):
+                raise SparqleError(
+                    f"--adversarial-weight reads transcripts and their translations, and {split} has no translation "
+                    "row with tgt_text; leave the option out or add such rows"
+                )
 
     def train_step(
         self,

@@ -93,6 +93,16 @@ def query_map(model: Any, net_input: dict[str, Any]) -> QueryMap:
     return read_with_map(model.adapter.qformer, speech.values, speech.padding_mask)[1]
 
 
+def check_can_look(model: Any) -> None:
+    """Raise `SparqleError` where the model writes no text, or its text cannot be followed back to the queries."""
+    model.step_decoder()
+    if getattr(model.adapter, "llm_space", None) is not None and not isinstance(model, PretrainModel):
+        raise SparqleError(
+            "with --compress-queries the LLM sees runs of queries and not the queries, so its tokens cannot be aligned "
+            "with the speech; leave --visualize-interval, --print-alignment and `sparqle inspect` out"
+        )
+
+
 @torch.no_grad()
 def token_map(model: Any, net_input: dict[str, Any], texts: Sequence[Sequence[int]], rows: Sequence[int]) -> TokenMap:
     """Where each token of `texts` (ids, the end token included) looks; text n answers utterance `rows[n]`.
@@ -102,6 +112,7 @@ def token_map(model: Any, net_input: dict[str, Any], texts: Sequence[Sequence[in
     to other tokens is left out; the queries' own map, mean over layers, leads on to the frames. One pass over all
     texts, beside the search that found them.
     """
+    check_can_look(model)
     device = net_input["source"].device
     tokens, padding_mask = (part.to(device) for part in pad_ids(texts, 0))
     index = torch.tensor(rows, device=device)

@@ -117,8 +117,8 @@ def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[i
 
 @torch.no_grad()
 def compare_batch(model: Any, dataset: SpeechDataset, indices: Sequence[int]) -> Similarities | None:
-    """Similarities of the rows of a dataset; None in stage 2, whose model has no text branch."""
-    if not isinstance(model, PretrainModel):
+    """Similarities of the rows of a dataset; None where the model has not learned any (stage 2, or without stc)."""
+    if not isinstance(model, PretrainModel) or "stc" not in model.objective:
         return None
     sample = _batch(dataset, indices, model)
     net_input, adapter = sample["net_input"], model.adapter

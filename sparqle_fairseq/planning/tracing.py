@@ -1,0 +1,125 @@
+"""The peak memory of a computation that is not carried out: tensors have shapes, but no bytes.
+
+The model's own code runs, forward and backward, on torch's fake tensors, and whatever it allocates and frees is counted.
+So nothing here knows what a layer stores, and nothing has to be kept up with the models.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_ATEN = torch.ops.aten
+
+
+@dataclass
+class Peak:
+    """Bytes at the moment when most were held."""
+
+    total: int = 0
+    logits: int = 0  # of these, in tensors as wide as the vocabulary
+
+
+@dataclass
+class Counter(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive. `vocabulary` is the width by which logits are recognised."""
+
+    vocabulary: int = 0
+    peak: Peak = field(default_factory=Peak)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.total = self.logits = 0
+        self.known: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = _without_values(func, args)
+        if found is NotImplemented:
+            found = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor):
+                self._note(leaf)
+        return found
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = id(storage)
+        if key in self.known and self.known[key]() is storage:
+            return
+        size = storage.nbytes()
+        wide = size if self.vocabulary and tensor.dim() > 1 and tensor.size(-1) == self.vocabulary else 0
+
+        def freed(_: Any) -> None:
+            self.total -= size
+            self.logits -= wide
+            self.known.pop(key, None)
+
+        self.known[key] = weakref.ref(storage, freed)
+        self.total += size
+        self.logits += wide
+        if self.total > self.peak.total:
+            self.peak = Peak(self.total, self.logits)
+
+
+def _without_values(func: Any, args: tuple[Any, ...]) -> Any:
+    """Answers where the model asks for values, which are not there; NotImplemented for all other questions.
+
+    A mask keeps everything, since most memory is wanted then; a number is 0.
+    """
+    if func is _ATEN._local_scalar_dense.default:
+        return args[0].dtype.is_floating_point and 0.0 or (False if args[0].dtype == torch.bool else 0)
+    if func is _ATEN.index.Tensor and len(args[1]) == 1 and _is_mask(args[1][0]):
+        return args[0].flatten(0, args[1][0].dim() - 1).clone()
+    if func in (_ATEN.index_put_.default, _ATEN._index_put_impl_.default) and any(map(_is_mask, args[1])):
+        return args[0]
+    if func is _ATEN.index_put.default and any(map(_is_mask, args[1])):
+        return args[0].clone()
+    return NotImplemented
+
+
+def _is_mask(index: Tensor | None) -> bool:
+    return index is not None and index.dtype == torch.bool
+
+
+@contextmanager
+def without_bytes() -> Iterator[None]:
+    """Tensors made inside have shapes and no bytes."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.random.fork_rng(devices=[]):
+        yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Modules made inside have this precision: a module without bytes cannot be cast."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def peak_of(run: Callable[[], object], vocabulary: int = 0) -> Peak:
+    """The most bytes that `run` holds at once beyond what was there; to be called inside `without_bytes`."""
+    counter = Counter(vocabulary)
+    with counter:
+        kept = run()
+        del kept
+    return counter.peak
+
+
+def weight_bytes(module: torch.nn.Module) -> int:
+    """Bytes of parameters and buffers, tied ones once."""
+    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

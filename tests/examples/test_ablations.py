@@ -1,0 +1,78 @@
+"""The ablations: every arm is made of options that exist, arms cost what they are said to, the table is right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from commands import ROOT
+from models import build_stage1, build_stage2
+
+sys.path[:0] = [str(ROOT / "examples" / "ablations"), str(ROOT / "examples")]
+
+from arms import GROUPS
+from costs import LONG, SHORT, cost_of_update
+from pipeline import Command, run_together
+from summary import draw, half_width, summary
+
+ARMS = [arm for group in GROUPS.values() for arm in group]
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+def test_every_arm_builds_its_stage1(arm, world):
+    if arm.stage1 is None:
+        return
+    built = build_stage1(world, *(str(world.llm) if option == "{llm}" else str(option) for option in arm.stage1))
+    assert built.criterion.weights
+
+
+def test_every_arms_stage2_has_options_that_exist(world):
+    options = {option for arm in ARMS for option in arm.stage2}
+    cfg = build_stage2(world).cfg.model
+    assert options
+    assert all(option.removeprefix("--").replace("-", "_") in cfg for option in options)
+
+
+def test_an_update_costs_the_cpu_time_of_the_command(tmp_path):
+    """A command that computes for 10 ms an update, whatever else it waits for."""
+    code = (
+        "import sys, time\nend = time.process_time() + 0.01 * int(sys.argv[1])\n"
+        "time.sleep(0.2)\nwhile time.process_time() < end: pass\n"
+    )
+
+    def command(updates):
+        return Command("busy", [sys.executable, "-c", code, updates], tmp_path / "log")
+
+    found = cost_of_update(command, lambda one: run_together([one], 0.0), rounds=1)
+    assert SHORT < LONG
+    assert 0.007 < found < 0.02
+
+
+def test_the_interval_is_students():
+    assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3**0.5)
+    assert half_width([5.0]) == float("inf")
+
+
+def test_the_table_has_every_arm_and_seed(tmp_path):
+    def run(score):
+        return {"fr": score, "de": score - 10, "wer": 50 - score, "stage1_updates": 30, "stage2_updates": 70}
+
+    scores = {"none": [run(20), run(22)], "llm-ctc": [run(40), run(41)]}
+    table = summary(scores, {"none": (0.0, 0.1), "llm-ctc": (0.05, 0.1)}, 60)
+    line = next(line for line in table.splitlines() if line.startswith("llm-ctc"))
+    assert "40.5 ±6.4 (40.0 41.0)" in line
+    assert line.endswith("50/100")
+    draw(scores, tmp_path / "table.png")
+    assert (tmp_path / "table.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_an_unknown_arm_is_refused():
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "ablations" / "run.py", "--group", "losses", "--arms", "nonsense"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no such arm; losses has stc+stm+stg" in done.stderr
