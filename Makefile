@@ -12,7 +12,7 @@ export PATH := $(abspath $(ENV))/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install test lint types unit test-long demo voice-prompts whisper-encoder clean
+.PHONY: install test lint types unit test-long demo voice-prompts whisper-encoder pretrained-llm ablations clean
 
 install: $(STAMP)
 
@@ -51,6 +51,12 @@ voice-prompts: $(STAMP)
 
 whisper-encoder: $(STAMP)
 	$(PY) examples/whisper_encoder/run.py
+
+pretrained-llm: $(STAMP)
+	$(PY) examples/pretrained_llm/run.py
+
+ablations: $(STAMP)
+	$(PY) examples/ablations/run.py --group objectives
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -218,13 +218,13 @@ def keep_work() -> None:
 
     Symptoms and reasons, each in a file of ``sparqle_fairseq.checkpoints``:
 
-    * ``writing``: ``checkpoint_last.pt`` and ``checkpoint_best.pt`` are copied in place, so a kill or a full disk leaves
-      half a file under that name; what is renamed was never synced; a failed write is tried again behind its own
-      beginning and ends in forty lines of torch.
-    * ``resuming``: a damaged ``checkpoint_last.pt`` stops the run though older checkpoints are whole; a missing one, or a
-      missing ``--restore-file``, starts from nothing without a word; ``--store-ema`` on a checkpoint without an average
-      ends in ``KeyError: 'model'``.
-    * ``half_precision``: ``--fp16`` and ``--bf16`` resume from rounded weights, and the loss scale starts to count anew.
+    * ``writing``: ``checkpoint_last.pt`` and ``checkpoint_best.pt`` are copied in place, so a kill or a full disk
+      leaves half a file under that name; what is renamed was never synced; a failed write is tried again behind its
+      own beginning and ends in forty lines of torch.
+    * ``resuming``: a damaged ``checkpoint_last.pt`` stops the run though older checkpoints are whole; a missing one,
+      or a missing ``--restore-file``, starts from nothing without a word; ``--store-ema`` on a checkpoint without an
+      average ends in ``KeyError: 'model'``.
+    * ``half_precision``: ``--fp16`` and ``--bf16`` resume from rounded weights, and the loss scale counts anew.
     * ``stopping``: SIGTERM and SIGUSR1 end training with all since the last checkpoint lost.
 
     What is wrapped does the same as before where nothing goes wrong. Can go when fairseq does it itself.
@@ -484,6 +484,8 @@ def name_overflows() -> bool:
         try:
             return usual(self, samples, *rest, **named)
         except FloatingPointError as error:
+            if "inconsistent" in str(error):  # between processes: nothing overflowed
+                raise
             from sparqle_fairseq.errors import SparqleError
             from sparqle_fairseq.tasks.overflow import explain
 

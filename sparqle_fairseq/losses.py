@@ -86,9 +86,9 @@ def ctc_emissions(x: Tensor, weight: Tensor, bias: Tensor, blank: Tensor, tokens
 
 
 def sample_vocabulary(weight: Tensor, bias: Tensor, tokens: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The vocabulary entries of `tokens` and `size` others drawn evenly: their weight, bias, and `tokens` as their rows.
+    """The vocabulary entries of `tokens` and `size` others drawn evenly: weight, bias, and `tokens` as their rows.
 
-    The drawn stand for all others: their bias grows by log(others / drawn), so that the softmax's sum is right on average.
+    The drawn stand for all others: their bias grows by log(others / drawn), so the softmax's sum is right on average.
     """
     present = tokens[tokens >= 0].unique()
     others = torch.ones(weight.size(0), dtype=torch.bool, device=weight.device)
@@ -97,9 +97,10 @@ def sample_vocabulary(weight: Tensor, bias: Tensor, tokens: Tensor, size: int) -
     drawn = rest[torch.randperm(rest.numel(), device=rest.device)[:size]]
     chosen = torch.cat([present, drawn])
     stands_for = rest.numel() / max(drawn.numel(), 1)
-    correction = torch.cat([bias.new_zeros(present.numel()), bias.new_full((drawn.numel(),), math.log(max(stands_for, 1)))])
+    corrected = bias[chosen]
+    corrected[present.numel() :] += math.log(max(stands_for, 1))
     rows = torch.searchsorted(present, tokens.clamp(min=0)).clamp(max=present.numel() - 1)
-    return weight[chosen], bias[chosen] + correction, rows.masked_fill(tokens < 0, -1)
+    return weight[chosen], corrected, rows.masked_fill(tokens < 0, -1)
 
 
 def best_symbols(x: Tensor, weight: Tensor, bias: Tensor, blank: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batches by --max-tokens hold little padding and differ between epochs, whatever is in them: audio, features, units."""
+"""Batches by --max-tokens hold little padding and differ between epochs, be it of audio, features or units."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def seconds_like_librispeech(count: int, seed: int = 0) -> np.ndarray:
 
 def dataset(kind: str) -> SpeechDataset:
     sizes = np.round(seconds_like_librispeech(ROWS) * KINDS[kind]).astype(np.int64)
-    manifest = type("Lengths", (), {"__len__": lambda self: ROWS, "n_frames": sizes})()
+    manifest = type("Lengths", (), {"__len__": lambda _: ROWS, "n_frames": sizes})()
     units = [SimpleNamespace(lengths=sizes)] if kind == "units" else None
     text = SimpleNamespace(prefix="", collate=None)
     return SpeechDataset([manifest], text, normalize=False, shuffle=True, units=units)

@@ -105,7 +105,26 @@ def hugging_face_stage2(tensors):
     return tensors
 
 
+def classifier(norm):
+    """Adds the domain classifier of the authors' Hugging Face trainer, whose public code has its BatchNorm left out."""
+
+    def add(tensors):
+        generator = torch.Generator().manual_seed(4)
+        width = tensors["text_proj.weight"].size(0)
+        shapes = {"d_fc1.weight": (100, width), "d_fc1.bias": (100,), "d_fc2.weight": (2, 100), "d_fc2.bias": (2,)}
+        if norm:
+            shapes |= {f"d_bn1.{leaf}": (100,) for leaf in ("weight", "bias", "running_mean", "running_var")}
+        new = {f"domain_classifier.{name}": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+        if norm:
+            new["domain_classifier.d_bn1.num_batches_tracked"] = torch.tensor(7)
+        return tensors | new
+
+    return add
+
+
 FILES = {
+    "stage 1, domain classifier": {"stage": 1, "change": classifier(True)},
+    "stage 1, domain classifier without BatchNorm": {"stage": 1, "change": classifier(False), "place": ""},
     "stage 1": {"stage": 1},
     "stage 1, stm_head, bare tensors": {"stage": 1, "change": renamed("itm_head", "stm_head"), "place": ""},
     "stage 2": {},

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train; `stage1` None is stage 2 alone. An option `{llm}` becomes the LLM's folder."""
+    """A way to train: options of stage 1 (None: stage 2 alone), of stage 2, and of the adapter's shape in both.
+
+    An option `{llm}` becomes the LLM's folder.
+    """
 
     name: str
     stage1: tuple[object, ...] | None
-    stage2: tuple[object, ...] = field(default=())
+    stage2: tuple[object, ...] = ()
+    shape: tuple[object, ...] = ()
 
 
 # What every arm has unless it says otherwise, as the demo.
@@ -43,12 +47,12 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
     # The Q-Former and the projector, with the objective that the demo uses.
     "shape": (
         Arm("24 queries, linear", TO_LLM),
-        Arm("12 queries", (*TO_LLM, "--queries", 12)),
-        Arm("48 queries", (*TO_LLM, "--queries", 48)),
-        Arm("speech in every 2nd layer", (*TO_LLM, "--cross-attention-freq", 2)),
-        Arm("mlp projector", (*TO_LLM, "--projector", "mlp")),
-        Arm("linear-norm projector", (*TO_LLM, "--projector", "linear-norm")),
-        Arm("published query start", (*TO_LLM, "--query-start", "learned")),
+        Arm("12 queries", TO_LLM, shape=("--queries", 12)),
+        Arm("48 queries", TO_LLM, shape=("--queries", 48)),
+        Arm("speech in every 2nd layer", TO_LLM, shape=("--cross-attention-freq", 2)),
+        Arm("mlp projector", TO_LLM, shape=("--projector", "mlp")),
+        Arm("linear-norm projector", TO_LLM, shape=("--projector", "linear-norm")),
+        Arm("published query start", TO_LLM, shape=("--query-start", "learned")),
         Arm("Q-Former frozen in stage 2", TO_LLM, ("--freeze-qformer",)),
     ),
 }

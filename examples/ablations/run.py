@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "demo")]
 
 from arms import BASE, GROUPS, Arm  # noqa: E402
-from costs import cost_of_update  # noqa: E402
+from costs import costs_of_updates  # noqa: E402
 from data import plain_llm, prepare  # noqa: E402
 from pipeline import Command, CommandFailed, run_together  # noqa: E402
 from recipe import Recipe  # noqa: E402
@@ -30,8 +28,6 @@ from summary import draw, summary  # noqa: E402
 SPLITS = ("test_fr", "test_de", "test_asr")
 # Folders of the language models: an ordinary one, and the demo's, which has met text spread out as queries come.
 LLMS = {"plain": "llm_plain", "demo": "llm"}
-# Without validation while the cost of an update is measured.
-BARE = ("--disable-validation", "--num-workers", 0)
 
 
 def main() -> None:
@@ -87,7 +83,7 @@ class Ablations:
     def data(self, seed: int) -> Path:
         return self.out / f"seed{seed}"
 
-    def recipe(self, arm: Arm, seed: int, out: Path, updates: tuple[int, int], more: tuple[object, ...] = ()) -> Recipe:
+    def recipe(self, arm: Arm, seed: int, out: Path, updates: tuple[int, int]) -> Recipe:
         data = self.data(seed)
         llm = data / LLMS[self.llm]
 
@@ -105,32 +101,28 @@ class Ablations:
             stage2_updates=updates[1],
             seed=seed,
             threads=1,
-            stage1_options=(*BASE, *filled(arm.stage1 or ()), *more),
-            stage2_options=(*arm.stage2, *more),
+            stage1_options=(*BASE, *arm.shape, *filled(arm.stage1 or ())),
+            stage2_options=arm.stage2,
         )
 
     def costs(self) -> dict[str, tuple[float, float]]:
-        """CPU seconds of an update of each stage, for every arm; measured once on the first seed."""
+        """CPU seconds of an update of each stage, for every arm; measured once, on the first seed's data."""
         path = self.folder / "costs.json"
         known: dict[str, tuple[float, float]] = json.loads(path.read_text()) if path.exists() else {}
-        for arm in self.arms:
-            if arm.name in known:
-                continue
-
-            first = 0.0
+        if all(arm.name in known for arm in self.arms):
+            return known
+        trainings: dict[str, Sequence[object]] = {}
+        for arm in GROUPS[self.group]:
             if arm.stage1 is not None:
-                first = cost_of_update(partial(self.bare_stage, 1, arm), self.call)
-            second = cost_of_update(partial(self.bare_stage, 2, arm), self.call)
-            known[arm.name] = (first, second)
-            write_json(path, known)
+                recipe = self.recipe(arm, self.seeds[0], self.folder / "cost", (1, 1))
+                trainings[f"1 {arm.name}"] = recipe.stage1().words
+            # Stage 2 from a new adapter of the same shape stands for that from a trained one.
+            shape = self.recipe(Arm(arm.name, None, shape=arm.shape), self.seeds[0], self.folder / "cost", (1, 1))
+            trainings[f"2 {arm.name}"] = shape.stage2(pretrained=False).words
+        found = costs_of_updates(trainings)
+        known = {arm.name: (found.get(f"1 {arm.name}", 0.0), found[f"2 {arm.name}"]) for arm in GROUPS[self.group]}
+        write_json(path, known)
         return known
-
-    def bare_stage(self, stage: int, arm: Arm, updates: int) -> Command:
-        """So many updates of a stage, in a folder of its own; stage 2 starts from what stage 1 left there."""
-        out = self.folder / "cost" / arm.name.replace(" ", "_")
-        shutil.rmtree(out / f"stage{stage}", ignore_errors=True)
-        recipe = self.recipe(arm, self.seeds[0], out, (updates, updates), BARE)
-        return recipe.stage1() if stage == 1 else recipe.stage2(pretrained=arm.stage1 is not None)
 
     def train_and_score(self, arm: Arm, seed: int, costs: dict[str, tuple[float, float]]) -> dict[str, float]:
         out = self.folder / arm.name.replace(" ", "_") / f"seed{seed}"

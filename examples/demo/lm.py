@@ -4,8 +4,9 @@
 The prompts are those that the plugin builds for speech, with the embedded English words in the place of the speech.
 A model that had only met words in a row would take an adapter's query vectors for noise, so the words do not stand in
 a row here: `spread` lays them out in order over more places than there are words, some places repeat a word or stay
-empty, and the embeddings get noise. (`--plain` trains an ordinary one, which has met words in a row and nothing else.) French and German are read from the same input, which is what lets an adapter that
-has only learned French reach German through the instruction.
+empty, and the embeddings get noise. French and German are read from the same input, which is what lets an adapter that
+has only learned French reach German through the instruction. `--plain` trains an ordinary model, which has met words in
+a row and nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the LLM makes of the *written* transcript, standing where the speech would stand: no encoder, nothing trained.
 
 `python examples/pretrained_llm/alone.py LLM MANIFEST… --prompt-templates FILE` answers the instructions of training and
-generation, greedily, and scores the answers. It says what an adapter could reach that hands the LLM the words themselves,
-and so what is worth training: a language that the LLM cannot write from text, it will not write from speech.
+generation, greedily, and scores the answers. It says what an adapter could reach that hands the LLM the words
+themselves, and so what is worth training: a language that it cannot write from text, it will not write from speech.
 """
 
 from __future__ import annotations

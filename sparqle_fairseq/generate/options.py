@@ -54,13 +54,12 @@ class DecodingOptions(FairseqDataclass):
 
 def decoding_options(source: Any) -> DecodingOptions:
     """Those among the options of a task, which may be older than some of them. Raises `SparqleError`."""
-    made = DecodingOptions(
-        **{
-            option.name: getattr(source, option.name, option.default)
-            for option in fields(DecodingOptions)
-            if not option.name.startswith("_")
-        }
-    )
+    values: dict[str, Any] = {
+        option.name: getattr(source, option.name, option.default)
+        for option in fields(DecodingOptions)
+        if not option.name.startswith("_")
+    }
+    made = DecodingOptions(**values)
     made.rerank, made.speech_contrast = str(made.rerank), str(made.speech_contrast)
     for name in ("min_tokens_a_second", "max_tokens_a_second"):
         if getattr(made, name) < 0:

@@ -86,6 +86,7 @@ def _place(trained: Any) -> str:
 def _copy(lora: LoRA, model: Any) -> None:
     """The trained matrices into peft's layers of `model`."""
     for name in lora.layer_names:
-        layer, own = model.get_submodule(name), lora.get_submodule(name)
+        layer: Any = model.get_submodule(name)
+        own: Any = lora.get_submodule(name)
         layer.lora_A[ADAPTER].weight.copy_(own.A.weight)
         layer.lora_B[ADAPTER].weight.copy_(own.B.weight)

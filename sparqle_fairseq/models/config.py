@@ -127,8 +127,8 @@ class PretrainModelConfig(AdapterConfig):
     llm_ctc_sample: int = field(
         default=0,
         metadata={
-            "help": "for --objective llm-ctc: in training, sum the softmax over the batch's tokens and so many others of "
-            "the LLM's vocabulary, drawn anew in each step: much cheaper; 0 = over all"
+            "help": "for --objective llm-ctc: in training, sum the softmax over the batch's tokens and so many others "
+            "of the LLM's vocabulary, drawn anew in each step: much cheaper; 0 = over all"
         },
     )
     stm_negatives: ChoiceEnum(list(NEGATIVES)) = field(  # type: ignore[valid-type]

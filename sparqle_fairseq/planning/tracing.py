@@ -1,7 +1,7 @@
 """The peak memory of a computation that is not carried out: tensors have shapes, but no bytes.
 
-The model's own code runs, forward and backward, on torch's fake tensors, and whatever it allocates and frees is counted.
-So nothing here knows what a layer stores, and nothing has to be kept up with the models.
+The model's own code runs, forward and backward, on torch's fake tensors, and whatever it allocates and frees is
+counted. So nothing here knows what a layer stores, and nothing has to be kept up with the models.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ class Counter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self._note(leaf, there_before=True)
         found = _without_values(func, args)
         if found is NotImplemented:
             found = func(*args, **(kwargs or {}))
@@ -52,12 +55,13 @@ class Counter(TorchDispatchMode):
                 self._note(leaf)
         return found
 
-    def _note(self, tensor: Tensor) -> None:
+    def _note(self, tensor: Tensor, there_before: bool = False) -> None:
+        """Count a tensor's bytes unless they are known. What is read before it was made was there before: weights."""
         storage = tensor.untyped_storage()
         key = id(storage)
         if key in self.known and self.known[key]() is storage:
             return
-        size = storage.nbytes()
+        size = 0 if there_before else storage.nbytes()
         wide = size if self.vocabulary and tensor.dim() > 1 and tensor.size(-1) == self.vocabulary else 0
 
         def freed(_: Any) -> None:
@@ -78,7 +82,9 @@ def _without_values(func: Any, args: tuple[Any, ...]) -> Any:
     A mask keeps everything, since most memory is wanted then; a number is 0.
     """
     if func is _ATEN._local_scalar_dense.default:
-        return args[0].dtype.is_floating_point and 0.0 or (False if args[0].dtype == torch.bool else 0)
+        if args[0].dtype == torch.bool:
+            return False
+        return 0.0 if args[0].dtype.is_floating_point else 0
     if func is _ATEN.index.Tensor and len(args[1]) == 1 and _is_mask(args[1][0]):
         return args[0].flatten(0, args[1][0].dim() - 1).clone()
     if func in (_ATEN.index_put_.default, _ATEN._index_put_impl_.default) and any(map(_is_mask, args[1])):

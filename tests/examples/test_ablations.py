@@ -7,13 +7,13 @@ import sys
 
 import pytest
 from commands import ROOT
-from models import build_stage1, build_stage2
+from models import build_stage1, build_stage2, stage1_arguments
 
-sys.path[:0] = [str(ROOT / "examples" / "ablations"), str(ROOT / "examples")]
+sys.path.insert(0, str(ROOT / "examples"))
+sys.path.insert(0, str(ROOT / "examples" / "ablations"))
 
 from arms import GROUPS
-from costs import LONG, SHORT, cost_of_update
-from pipeline import Command, run_together
+from costs import costs_of_updates
 from summary import draw, half_width, summary
 
 ARMS = [arm for group in GROUPS.values() for arm in group]
@@ -23,30 +23,25 @@ ARMS = [arm for group in GROUPS.values() for arm in group]
 def test_every_arm_builds_its_stage1(arm, world):
     if arm.stage1 is None:
         return
-    built = build_stage1(world, *(str(world.llm) if option == "{llm}" else str(option) for option in arm.stage1))
+    options = (*arm.shape, *arm.stage1)
+    built = build_stage1(world, *(str(world.llm) if option == "{llm}" else str(option) for option in options))
     assert built.criterion.weights
 
 
 def test_every_arms_stage2_has_options_that_exist(world):
-    options = {option for arm in ARMS for option in arm.stage2}
+    options = {option for arm in ARMS for option in (*arm.stage2, *arm.shape[::2])}
     cfg = build_stage2(world).cfg.model
     assert options
     assert all(option.removeprefix("--").replace("-", "_") in cfg for option in options)
 
 
-def test_an_update_costs_the_cpu_time_of_the_command(tmp_path):
-    """A command that computes for 10 ms an update, whatever else it waits for."""
-    code = (
-        "import sys, time\nend = time.process_time() + 0.01 * int(sys.argv[1])\n"
-        "time.sleep(0.2)\nwhile time.process_time() < end: pass\n"
-    )
+def test_a_larger_training_costs_more(world):
+    def words(queries):
+        more = ["--user-dir", "sparqle_fairseq", "--batch-size", 4, "--objective", "ctc", "--queries", queries]
+        return ["fairseq-train", *stage1_arguments(world), *more]
 
-    def command(updates):
-        return Command("busy", [sys.executable, "-c", code, updates], tmp_path / "log")
-
-    found = cost_of_update(command, lambda one: run_together([one], 0.0), rounds=1)
-    assert SHORT < LONG
-    assert 0.007 < found < 0.02
+    found = costs_of_updates({"few": words(8), "many": words(600)})
+    assert found["many"] > 1.5 * found["few"] > 0
 
 
 def test_the_interval_is_students():

@@ -1,0 +1,78 @@
+"""`sparqle plan`: what a training run will need, before it is started."""
+
+from __future__ import annotations
+
+import click
+
+from sparqle_fairseq.errors import SparqleError
+
+
+@click.command(short_help="Memory, disk and steps of a run, beforehand.")
+@click.option("--encoder", default="large", show_default=True, help="base, large, xlarge, or a fairseq checkpoint")
+@click.option("--llm", help="folder or hub id of the LLM; its weights are not read")
+@click.option("--llm-params", type=float, help="in place of --llm: number of parameters, such as 8e9")
+@click.option("--llm-width", type=int, default=4096, show_default=True, help="its hidden size")
+@click.option("--llm-layers", type=int, default=32, show_default=True, help="its layers")
+@click.option("--vocab", type=int, default=128256, show_default=True, help="its vocabulary")
+@click.option("--arch", type=click.Choice(["tiny", "base", "large"]), default="base", show_default=True)
+@click.option("--queries", type=int, help="queries of the Q-Former, if not those of --arch")
+@click.option("--hours", type=float, required=True, help="hours of audio")
+@click.option("--mean-seconds", type=float, default=12.3, show_default=True, help="length of an utterance")
+@click.option("--gpus", type=int, default=1, show_default=True)
+@click.option("--gpu-memory", type=float, help="GB of one GPU, to be told where a stage does not fit")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16", "memory-efficient-fp16", "memory-efficient-bf16"]),
+    default="fp16",
+    show_default=True,
+    help="of the trainer",
+)
+@click.option("--encoder-dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
+@click.option("--llm-dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="bf16", show_default=True)
+@click.option("--max-tokens", type=int, default=2_000_000, show_default=True, help="of stage 1, samples at 16 kHz")
+@click.option("--max-tokens-stage2", type=int, default=1_000_000, show_default=True)
+@click.option("--update-freq", type=int, default=1, show_default=True)
+@click.option("--epochs", type=float, default=10, show_default=True)
+@click.option("--from-store", is_flag=True, help="train from a feature store: no encoder is loaded")
+@click.option("--steps-a-second", type=float, help="your own throughput, to turn steps into hours")
+@click.option("--json", "as_json", is_flag=True, help="print the plan as JSON")
+def command(
+    llm: str | None,
+    llm_params: float | None,
+    llm_width: int,
+    llm_layers: int,
+    vocab: int,
+    queries: int | None,
+    gpu_memory: float | None,
+    max_tokens: int,
+    max_tokens_stage2: int,
+    steps_a_second: float | None,
+    as_json: bool,
+    **given: object,
+) -> None:
+    """Look at both stages without running them: memory of each GPU, steps, sizes of checkpoints and feature store.
+
+    Without --llm and --llm-params stage 1 alone is planned. Nothing is trained and no GPU is used.
+    """
+    import json
+    import warnings
+
+    warnings.simplefilter("ignore", FutureWarning)
+    from sparqle_fairseq.planning.parts import LLMSize
+    from sparqle_fairseq.planning.plan import Run, plan
+    from sparqle_fairseq.planning.report import as_dictionary, misfits, show
+
+    if llm and llm_params:
+        raise SparqleError("--llm and --llm-params are two ways to say the same; give one of them")
+    if steps_a_second is not None and not steps_a_second > 0:
+        raise SparqleError(f"--steps-a-second {steps_a_second:g} must be above 0")
+    size = LLMSize(llm_params, llm_width, llm_layers, vocab) if llm_params else None
+    shape = (("queries", queries),) if queries else ()
+    run = Run(llm=llm or size, qformer=shape, max_tokens=(max_tokens, max_tokens_stage2), **given)  # type: ignore[arg-type]
+    found = plan(run)
+    if as_json:
+        click.echo(json.dumps(as_dictionary(found, steps_a_second), indent=2))
+    else:
+        show(found, run, steps_a_second)
+    for sentence in misfits(found, gpu_memory):
+        click.echo(f"warning: {sentence}", err=True)
