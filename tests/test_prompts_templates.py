@@ -231,6 +231,18 @@ def test_a_chat_template_that_cannot_be_used_is_named(tmp_path, template, messag
     assert message in str(error.value)
 
 
+def test_sentencepiece_makes_up_no_space_before_an_answer(tmp_path):
+    """Alone, a text starts with a space of LlamaTokenizer's own; behind the prompt it has none."""
+    family = FAMILIES["phi3"]
+    tokenizer = family.tokenizer(tmp_path, family.template, family.special, **family.roles)
+    built = PromptTemplates.load().builder(tokenizer)
+    prompt, answer = built.encode("Translate {speech}"), built.encode_answer("Rouge Chien")
+    alone = tokenizer.encode("Rouge Chien", add_special_tokens=False)
+    assert tokenizer.convert_ids_to_tokens(alone)[0].startswith("▁")
+    whole = tokenizer.encode("<|end|>\n<|assistant|>\nRouge Chien", add_special_tokens=False)
+    assert [*prompt.after, *answer[:-1]] == whole != [*prompt.after, *alone]
+
+
 # ---- names of languages
 
 # ISO 639-1 whole; then regions, scripts and ISO 639-3 codes of the corpora that `sparqle prepare` reads, and others.
