@@ -6,11 +6,10 @@ import socket
 from types import SimpleNamespace
 
 import pytest
-import tiny
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from commands import pretrain, pretrain_arguments, train_here
+from commands import pretrain_arguments, train_here
 from models import batch, build_stage1
 from test_processes import CONFIG
 
@@ -26,7 +25,6 @@ from sparqle_fairseq.tasks.loading import load_trained
 
 ON = ("--adversarial-weight", "1", "--train-subset", "train2", "--valid-subset", "dev2")
 OBJECTIVES = ("stc", ADVERSARIAL)
-UPDATES = 200
 
 
 def test_the_gradient_is_turned_round_and_scaled():
@@ -292,52 +290,3 @@ def test_two_updates_log_the_adversary_and_the_checkpoint_holds_it(world, tmp_pa
     assert state["model"]["adapter.domain_classifier.norm.num_batches_tracked"] == 2
     model = load_trained(tmp_path / "checkpoint_last.pt", cpu=True).model
     assert model.adapter.domain_classifier is not None
-
-
-def probe(checkpoint):
-    """How well a new linear classifier tells the languages by a checkpoint's text features: accuracy held out, %."""
-    trained = load_trained(checkpoint, cpu=True)
-    tokenizer, model = trained.model.tokenizer, trained.model.adapter
-    sentences = sorted(set(tiny.sentences(400, seed=9)))
-    french = [" ".join(tiny.FRENCH[word] for word in sentence.split()) for sentence in sentences]
-    features = []
-    with torch.no_grad():
-        for group in (sentences, french):
-            rows = []
-            for text in group:
-                tokens = torch.tensor([tokenizer.encode(text)])
-                rows.append(model.text_features(tokens, torch.zeros_like(tokens, dtype=torch.bool)))
-            features.append(torch.cat(rows))
-    order = torch.randperm(len(sentences), generator=torch.Generator().manual_seed(0))
-    train, test = order[: len(order) // 2], order[len(order) // 2 :]
-    x = torch.cat([features[0][train], features[1][train]])
-    mean, std = x.mean(dim=0), x.std(dim=0) + 1e-6
-    labels = torch.tensor([0.0] * len(train) + [1.0] * len(train))
-    weight, bias = torch.zeros(x.size(1), requires_grad=True), torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100)
-
-    def closure():
-        optimizer.zero_grad()
-        logits = ((x - mean) / std) @ weight + bias
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels) + 1e-2 * weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    with torch.no_grad():
-        hits = [(((features[i][test] - mean) / std @ weight + bias > 0) == bool(i)).float().mean() for i in (0, 1)]
-    return 50 * float(sum(hits))
-
-
-@pytest.mark.long
-def test_with_the_adversary_languages_are_harder_to_tell(world, tmp_path):
-    """Two trainings by the command, alike but for the adversary, and a new classifier on what each of them made."""
-    found = {}
-    for name, weight in (("without", 0), ("with", 1)):
-        options = (*ON[2:], "--adversarial-weight", weight, "--adversarial-ramp-updates", 60, "--stm-weight", 0)
-        done = pretrain(world, tmp_path / name, *options, "--log-interval", 40, updates=UPDATES)
-        assert ("adversarial_accuracy" in done.stdout + done.stderr) == bool(weight)
-        found[name] = probe(tmp_path / name / "checkpoint_last.pt")
-    print(found)
-    assert found["without"] > 95
-    assert abs(found["with"] - 50) < abs(found["without"] - 50) - 10
