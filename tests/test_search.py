@@ -219,9 +219,7 @@ def test_an_ensemble_takes_the_mean_probability(stage1):
     torch.testing.assert_close(joined, alone, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("diverse_beam_groups", 2), ("match_source_len", True), ("nbest", 9)]
-)
+@pytest.mark.parametrize(("name", "value"), [("diverse_beam_groups", 2), ("match_source_len", True), ("nbest", 9)])
 def test_an_option_without_effect_is_refused(name, value):
     with pytest.raises(SparqleError, match=f"--{name.replace('_', '-')}"):
         settings_of(Namespace(**{**OPTIONS, name: value}), seed=1)

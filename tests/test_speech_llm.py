@@ -63,9 +63,7 @@ def test_the_prompt_is_the_same_in_training_and_generation(stage2):
     training = copy.copy(evaluated)
     training.text = stage2.task.text_side(training=True, saved=None)
     wordings = stage2.task.text_side(training=True, saved=None).templates.wordings
-    only_first = {
-        task: {code: lines[:1] for code, lines in languages.items()} for task, languages in wordings.items()
-    }
+    only_first = {task: {code: lines[:1] for code, lines in languages.items()} for task, languages in wordings.items()}
     training.text.templates = dataclasses.replace(training.text.templates, wordings=only_first)
     for i in range(len(evaluated)):
         assert training[i]["prompt"] == evaluated[i]["prompt"]

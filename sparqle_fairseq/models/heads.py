@@ -7,6 +7,7 @@ projector.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +19,9 @@ from sparqle_fairseq.models.frozen import Frozen
 DECODER_LAYERS = 2
 # The blank among the labels of queries, where a token is 1 + its id.
 BLANK = 0
-# Two tokens of the LLM that are as far apart as tokens are on average differ by so many nats.
-SPREAD = 10.0
+# Two tokens that are as far apart as tokens are on average differ by so many times ln(vocabulary) nats: then a query on
+# a token is that token rather than any of all the others.
+SPREAD = 2.0
 
 
 class Alignment(NamedTuple):
@@ -79,9 +81,8 @@ class CtcHead(nn.Module):
 class LLMSpace(nn.Module):
     """The token embeddings of a frozen LLM, in which projected queries are to lie where the LLM already reads.
 
-    A query's logit for a token is the negative squared distance to the token's embedding, times `scale`; the blank is
-    a learned point, which starts in the middle of the tokens. `scale` follows from the embeddings alone, so that what
-    is near a token in the LLM's own measure is likely, and growing longer vectors is no way round.
+    A query's logit for a token is the negative squared distance to the token's embedding, times `scale`, which follows
+    from the embeddings and their number; the blank is a learned point, which starts in the middle of the tokens.
     """
 
     def __init__(self, embeddings: Tensor, sample: int = 0) -> None:
@@ -94,7 +95,7 @@ class LLMSpace(nn.Module):
         table = embeddings.detach()
         middle = table.float().mean(dim=0)
         spread = 2 * (table.float() - middle).square().sum(dim=1).mean()
-        self.scale = SPREAD / float(spread.clamp(min=1e-12))
+        self.scale = SPREAD * math.log(len(table)) / float(spread.clamp(min=1e-12))
         self.blank = nn.Parameter(middle)
         self._table = Frozen(nn.Embedding.from_pretrained(table))
         lengths = -self.scale * table.float().square().sum(dim=1, keepdim=True)  # (V, 1)
