@@ -139,7 +139,6 @@ def test_a_flag_that_cannot_be_is_named(world, tmp_path, monkeypatch, name):
         (["--temperature", 0], "--temperature 0"),
         (["--sampling-topk", 3], "--sampling"),
         (["--diverse-beam-groups", 2], "--diverse-beam-groups"),
-        (["--prefix-size", 1], "--prefix-size"),
         (["--gen-subset", "tset"], "tset.tsv"),
     ],
 )

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 import torch
 from commands import finetune_arguments, lines, train_here
-from models import batch
+from models import batch, build_stage2
 from sacrebleu.metrics import CHRF
 from test_search import OPTIONS, answers
 
@@ -172,20 +172,19 @@ class TestPrefix:
         with pytest.raises(SparqleError, match="a prefix of 600 tokens is longer than the"):
             run(stage2, batch(stage2, "test_fr", [0]), prefixes=[[7] * 600])
 
-    def test_a_rows_own_comes_before_that_of_the_option(self, world, stage2, tmp_path, monkeypatch):
+    def test_a_rows_own_comes_before_that_of_the_option(self, world, tmp_path):
         manifest = read_manifest(world.data / "test_fr.tsv")
         rows = [
             {**{name: getattr(manifest.row(i), name) or "" for name in manifest.columns}, "prefix": ["Vert", ""][i % 2]}
             for i in range(4)
         ]
         write_manifest(tmp_path / "own.tsv", rows, [*manifest.columns, "prefix"])
-        monkeypatch.setattr(stage2.task.cfg, "data", str(tmp_path))
-        monkeypatch.setattr(stage2.task.cfg, "prefix", "Le chat")
-        stage2.task.load_dataset("own", task_cfg=Namespace())
-        sample = batch(stage2, "own", range(4))
-        stage2.task.datasets.pop("own")
-        found = stage2.task.inference_step(build_generator(stage2), [stage2.model], sample)
-        texts = [stage2.task.dictionary.string(row[0]["tokens"]) for row in found]
+        built = build_stage2(world, "--prefix", "Le chat")
+        built.task.cfg.data = str(tmp_path)
+        built.task.load_dataset("own", task_cfg=Namespace())
+        sample = batch(built, "own", range(4))
+        found = built.task.inference_step(build_generator(built), [built.model], sample)
+        texts = [built.task.dictionary.string(row[0]["tokens"]) for row in found]
         assert [text.startswith("Vert") for text in texts] == [True, False, True, False]
         assert [text.startswith("Le chat") for text in texts] == [False, True, False, True]
 

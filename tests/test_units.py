@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from commands import QUIET, command, finetune_arguments, generate, lines, train_arguments, train_here
-from models import batch, build, build_stage1, stage1_arguments, stage2_arguments
-from test_checkpoints import save
+from models import batch, build, build_stage1, save_adapter, stage1_arguments, stage2_arguments
 
 from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.data.units import UnitError, read_units
@@ -154,7 +153,7 @@ def test_the_embedding_goes_on_to_stage2(units, tmp_path):
     stage1 = build(arguments(units, "--collapse-units"))
     with torch.no_grad():
         stage1.model.speech_encoder.embedding.weight.add_(1)  # away from what any new one starts as
-    path = save(stage1, tmp_path / "stage1.pt")
+    path = save_adapter(stage1, tmp_path / "stage1.pt")
     plain = build_stage2_arguments(units)
     for more in ([], ["--source", "units"]):
         built = build([*plain, "--pretrained-adapter", path, *more])
@@ -184,7 +183,7 @@ def test_options_that_do_not_fit_are_refused(units, more, message):
 
 
 def test_units_for_an_audio_checkpoint_are_refused(world, units, stage1, tmp_path):
-    path = save(stage1, tmp_path / "audio.pt")
+    path = save_adapter(stage1, tmp_path / "audio.pt")
     with pytest.raises(SparqleError, match="was trained on audio"):
         build([*build_stage2_arguments(units), "--source", "units", "--pretrained-adapter", path])
     built = build_stage1(world)

@@ -12,7 +12,7 @@ from sparqle_fairseq.errors import SparqleError
 _PRECISIONS = click.Choice(["fp32", "fp16", "bf16"])
 
 
-@click.command(short_help="A published SparQLe checkpoint into one of this plugin, or back.")
+@click.command(short_help="A published SparQLe checkpoint into ours, or back.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="the checkpoint to write")
 @click.option("--speech-encoder", help="the encoder it was trained with")
