@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ def draw_curves(panels: Mapping[str, tuple[Mapping[str, Curve], str]], path: Pat
     """One panel for each entry: title -> (curves, label of the y axis). Written as a PNG."""
     import matplotlib
 
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it describes every font to a log that wants details
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

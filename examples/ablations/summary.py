@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -46,6 +47,7 @@ def draw(scores: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Non
     """Every run as a point, the mean as a line."""
     import matplotlib
 
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
