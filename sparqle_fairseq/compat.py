@@ -121,6 +121,7 @@ def _checkpoint_types() -> list[Any]:
     All of them are data: making one runs no code that the file could choose.
     """
     from fairseq.data.dictionary import Dictionary
+    from fairseq.distributed.utils import _TensorPlaceholder
     from omegaconf import DictConfig, ListConfig
     from omegaconf.base import ContainerMetadata, Metadata, Node
     from omegaconf.nodes import AnyNode, BooleanNode, FloatNode, IntegerNode, StringNode
@@ -143,6 +144,7 @@ def _checkpoint_types() -> list[Any]:
         np.ndarray,
         *sorted({type(np.dtype(code)) for code in "?bhilqBHILQefd"}, key=lambda kind: kind.__name__),
         *((multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        _TensorPlaceholder,  # what fairseq sends from the first process to the others when training is resumed
         *((multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     ]
 
