@@ -16,12 +16,11 @@ import platform
 import random
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 import torch
-from feature_store import RATE, save_hubert
+from feature_store import RATE, build, save_hubert
 
 import sparqle_fairseq
 
@@ -43,20 +42,6 @@ def save_speech(folder: Path, count: int, seconds: float) -> None:
     write_manifest(folder / "train.tsv", rows, ("id", "audio", "n_frames", "src_text"))
 
 
-def build(data: Path, encoder: Path, tokenizer: Path, arch: str) -> tuple[Any, Any, Any]:
-    from fairseq import options, tasks
-    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-
-    words = [data, "--task", "sparqle_pretrain", "--arch", f"sparqle_qformer_{arch}", "--criterion", "sparqle_pretrain"]
-    words += ["--speech-encoder", encoder, "--text-tokenizer", tokenizer, "--cpu"]
-    parser = options.get_training_parser()
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [str(word) for word in words]))
-    task = tasks.setup_task(cfg.task)
-    model = task.build_model(cfg.model)
-    task.load_dataset("train")
-    return task, model.train(), task.build_criterion(cfg.criterion)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for encoder and speech")
@@ -76,7 +61,8 @@ def main() -> None:
     if not encoder.exists():
         save_hubert(encoder, "base")
     train_wordpiece(WORDS, tokenizer, 400)
-    task, model, criterion = build(data, encoder, tokenizer, args.arch)
+    built = build(data, encoder, tokenizer, args.arch)
+    task, model, criterion = built.task, built.model.train(), built.criterion
     dataset = task.dataset("train")
     started = time.process_time()
     for at in range(0, len(dataset), args.batch):

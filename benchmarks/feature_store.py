@@ -35,18 +35,7 @@ import torch
 import sparqle_fairseq
 
 RATE = 16000
-SIZES: dict[str, dict[str, Any]] = {
-    "base": {},
-    "large": {
-        "extractor_mode": "layer_norm",
-        "encoder_layers": 24,
-        "encoder_embed_dim": 1024,
-        "encoder_ffn_embed_dim": 4096,
-        "encoder_attention_heads": 16,
-        "layer_norm_first": True,
-        "final_dim": 768,
-    },
-}
+SIZES = {"base": {}, "large": {"final_dim": 768}}  # of the pre-training head, which a checkpoint has too
 VOCABULARY = 30522  # BERT's
 
 
@@ -56,7 +45,9 @@ def save_hubert(path: Path, size: str) -> None:
     from fairseq.models.hubert.hubert import HubertConfig, HubertModel
     from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 
-    config = HubertConfig(label_rate=50, **SIZES[size])
+    from sparqle_fairseq.planning.parts import ENCODERS
+
+    config = HubertConfig(label_rate=50, **ENCODERS[size], **SIZES[size])
     labels = Dictionary()
     for label in range(500):
         labels.add_symbol(str(label))
@@ -95,12 +86,12 @@ def _words(draw: random.Random, count: int) -> list[str]:
     return ["".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(count)]
 
 
-def build(data: Path, encoder: Path, tokenizer: Path) -> SimpleNamespace:
+def build(data: Path, encoder: Path, tokenizer: Path, arch: str = "base") -> SimpleNamespace:
     """Task, model, criterion and dataset as fairseq-train builds them."""
     from fairseq import options, tasks
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
-    words = [data, "--task", "sparqle_pretrain", "--arch", "sparqle_qformer_base", "--criterion", "sparqle_pretrain"]
+    words = [data, "--task", "sparqle_pretrain", "--arch", f"sparqle_qformer_{arch}", "--criterion", "sparqle_pretrain"]
     words += ["--speech-encoder", encoder, "--text-tokenizer", tokenizer, "--cpu"]
     parser = options.get_training_parser()
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [str(word) for word in words]))

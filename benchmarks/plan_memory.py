@@ -15,6 +15,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def main() -> None:
     small(torch.randn(64, 64)).sum().backward()  # libraries are there before the measurement
     rows = []
     for name, (run, stage) in settings().items():
-        measured = measure(lambda run=run, stage=stage: train(run, stage))  # type: ignore[misc]
+        measured = measure(partial(train, run, stage))
         planned = plan(run).stages[stage].memory
         rows.append({"setting": name, "planned": planned, "measured": measured, "ratio": planned / measured})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)

@@ -178,8 +178,9 @@ def name_bad_checkpoints() -> bool:
     from fairseq import checkpoint_utils
 
     from sparqle_fairseq.errors import SparqleError
+    from sparqle_fairseq.marks import mark, marks
 
-    if hasattr(checkpoint_utils.load_checkpoint_to_cpu, "_names_bad_files"):
+    if "names bad files" in marks(checkpoint_utils.load_checkpoint_to_cpu):
         return False
     read, build = checkpoint_utils.load_checkpoint_to_cpu, checkpoint_utils.load_model_ensemble_and_task
 
@@ -201,7 +202,7 @@ def name_bad_checkpoints() -> bool:
             names = ":".join(filenames)
             raise SparqleError(str(error) if names in str(error) else f"{names}: {error}") from error
 
-    load_checkpoint_to_cpu._names_bad_files = True  # type: ignore[attr-defined]
+    mark(load_checkpoint_to_cpu, "names bad files")
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
     checkpoint_utils.load_model_ensemble_and_task = load_model_ensemble_and_task
     return True
@@ -383,8 +384,10 @@ def fix_bf16_flag() -> bool:
     """
     from fairseq import options
 
+    from sparqle_fairseq.marks import mark, marks
+
     original = options.parse_args_and_arch
-    if hasattr(original, "_leaves_tpu_alone") or importlib.util.find_spec("torch_xla") is not None:
+    if "leaves tpu alone" in marks(original) or importlib.util.find_spec("torch_xla") is not None:
         return False
     if not re.search(r"if args\.bf16:\s+args\.tpu = True", inspect.getsource(original)):
         return False
@@ -398,7 +401,7 @@ def fix_bf16_flag() -> bool:
             args.tpu = False
         return parsed
 
-    parse_args_and_arch._leaves_tpu_alone = True  # type: ignore[attr-defined]
+    mark(parse_args_and_arch, "leaves tpu alone")
     options.parse_args_and_arch = parse_args_and_arch
     return True
 
@@ -417,8 +420,10 @@ def let_ddp_run_on_cpu() -> bool:
     """
     from fairseq.models import distributed_fairseq_model
 
+    from sparqle_fairseq.marks import mark, marks
+
     usual = distributed_fairseq_model.DistributedDataParallel
-    if hasattr(usual, "_runs_on_cpu"):
+    if "runs on cpu" in marks(usual):
         return False
 
     @wraps(usual)
@@ -427,7 +432,7 @@ def let_ddp_run_on_cpu() -> bool:
             options |= {"device_ids": None, "output_device": None}
         return usual(module=module, **options)
 
-    wrapped._runs_on_cpu = True  # type: ignore[attr-defined]
+    mark(wrapped, "runs on cpu")
     distributed_fairseq_model.DistributedDataParallel = wrapped
     return True
 
@@ -477,8 +482,10 @@ def name_overflows() -> bool:
     """
     from fairseq.trainer import Trainer
 
+    from sparqle_fairseq.marks import mark, marks
+
     usual = Trainer.train_step
-    if hasattr(usual, "_names_overflows"):
+    if "names overflows" in marks(usual):
         return False
 
     @wraps(usual)
@@ -493,6 +500,6 @@ def name_overflows() -> bool:
 
             raise SparqleError(explain(self, samples, error)) from error
 
-    train_step._names_overflows = True  # type: ignore[attr-defined]
+    mark(train_step, "names overflows")
     Trainer.train_step = train_step
     return True

@@ -10,7 +10,7 @@ import pytest
 from sparqle_fairseq.data.dataset import SpeechDataset
 from sparqle_fairseq.tasks.pretrain import PretrainTask
 
-ROWS = 20_000
+ROWS = 100_000  # LibriSpeech has 281,000
 # Frames a second of what is read, and --max-tokens of 125 seconds.
 KINDS = {"audio": 16000, "features": 50, "units": 25}
 
@@ -58,7 +58,7 @@ def test_who_is_batched_with_whom_differs_between_epochs() -> None:
     company = {row: rows for rows in first for row in rows}
     again = [len(company[row] & rows) - 1 for rows in second for row in rows]
     of = [len(rows) - 1 for rows in second for _ in rows]
-    assert sum(again) < 0.1 * sum(of)  # of the neighbours in epoch 2, those that were neighbours in epoch 1
+    assert sum(again) < 0.02 * sum(of)  # of the neighbours in epoch 2, those that were neighbours in epoch 1
 
 
 def test_batches_of_successive_lengths_do_not_follow_each_other() -> None:

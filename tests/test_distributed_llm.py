@@ -153,12 +153,12 @@ def load_and_measure(_rank, _world, path):
     return grown
 
 
-@pytest.mark.long
-def test_processes_of_a_machine_share_the_file_of_an_llm_and_divide_what_is_their_own(tmp_path):
-    """An LLM of 193 MiB in bf16, in two processes."""
+@pytest.fixture(scope="module")
+def memory_of_two(tmp_path_factory):
+    """MiB (own, shared) that an LLM of 193 MiB in bf16 adds to each of two processes: stored, fp32, fp32 divided."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    path = tiny.save_llm(tmp_path / "llm")
+    path = tiny.save_llm(tmp_path_factory.mktemp("large") / "llm")
     config = LlamaConfig.from_pretrained(path)
     config.hidden_size, config.intermediate_size, config.num_hidden_layers = 1024, 4096, 6
     config.num_attention_heads = config.num_key_value_heads = 16
@@ -169,8 +169,19 @@ def test_processes_of_a_machine_share_the_file_of_an_llm_and_divide_what_is_thei
     del model
     stored, other, divided = in_processes(load_and_measure, 2, str(path))
     print(f"\n{size:.0f} MiB: stored {stored}, fp32 {other}, fp32 divided {divided}")
+    return size, stored, other, divided
+
+
+@pytest.mark.long
+def test_processes_of_a_machine_share_the_file_of_an_llm(memory_of_two):
+    size, stored, other, _ = memory_of_two
     assert stored[0] < 0.1 * size, "a private copy of what could be shared"
     assert stored[1] > 0.9 * size
     assert other[0] == pytest.approx(2 * size, rel=0.15), "another precision is a copy of its own"
-    # Half of it is in use (tested above, by count); the C library keeps some of what the casts of layers freed.
-    assert divided[0] < 0.9 * other[0], "two processes divide it"
+
+
+@pytest.mark.long
+@pytest.mark.xfail(reason="313 of 387 MiB were measured; what keeps the rest is not known")
+def test_two_processes_hold_half_of_an_llm_each(memory_of_two):
+    _, _, other, divided = memory_of_two
+    assert divided[0] == pytest.approx(other[0] / 2, rel=0.2)

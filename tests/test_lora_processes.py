@@ -13,7 +13,9 @@ LORA = ["--lora-rank", 4, "--lora-target", "all-linear"]
 
 
 @pytest.mark.long
-@pytest.mark.xfail(reason="failed when first run; the cause is not known yet")
+@pytest.mark.xfail(
+    reason="query_tokens differ by 1.3e-5 after 20 updates (4e-8 after 3; LoRA itself 2.4e-6): rounding that grows"
+)
 def test_two_processes_train_lora_as_one_does(twelve, tmp_path):
     train_here(pretrain_arguments(twelve, tmp_path / "first", updates=1))
     more = ["--pretrained-adapter", tmp_path / "first" / "checkpoint_last.pt", *LORA]
@@ -30,7 +32,6 @@ def test_two_processes_train_lora_as_one_does(twelve, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.xfail(reason="failed when first run; the cause is not known yet")
 @pytest.mark.parametrize("llm_dtype", ["fp32", "bf16"])
 def test_fp16_training_by_the_command(world, tmp_path, llm_dtype):
     more = ["--speech-encoder", world.encoder, "--hidden-size", 32, "--layers", 1, "--heads", 4, "--ffn-size", 64]
@@ -38,6 +39,7 @@ def test_fp16_training_by_the_command(world, tmp_path, llm_dtype):
     finetune(world, tmp_path, *LORA, *more, updates=6)
     state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["model"]
     lora = {name: value for name, value in state.items() if "lora" in name}
-    assert {value.dtype for value in lora.values()} == {torch.float16}
+    # fairseq writes halves as float32 (`utils.move_to_cpu`); that they were trained as halves shows in their values.
+    assert all(torch.equal(value.half().float(), value) for value in lora.values())
     assert all(value.isfinite().all() for value in lora.values())
     assert any(value.abs().max() > 0 for name, value in lora.items() if name.endswith("B.weight"))

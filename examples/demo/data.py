@@ -12,8 +12,8 @@ HERE = Path(__file__).resolve().parent
 TOKENIZER_SIZE = 1000
 
 
-def demo_recipe(out: Path, seed: int, **more: object) -> Recipe:
-    """Where the demo in the folder `out` keeps its things."""
+def demo_recipe(out: Path, seed: int) -> Recipe:
+    """Where the demo in the folder `out` keeps its things; how long it trains is for `dataclasses.replace` to say."""
     return Recipe(
         out=out,
         audio=out / "manifests",
@@ -21,8 +21,9 @@ def demo_recipe(out: Path, seed: int, **more: object) -> Recipe:
         encoder=out / "hubert" / "checkpoint_last.pt",
         llm=out / "llm",
         tokenizer=out / "tokenizer",
+        stage1_updates=0,
+        stage2_updates=0,
         seed=seed,
-        **{"stage1_updates": 0, "stage2_updates": 0, **more},  # type: ignore[arg-type]
     )
 
 

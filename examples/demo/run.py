@@ -45,9 +45,8 @@ def run(args: argparse.Namespace) -> None:
     started = time.monotonic()
     out = args.out
     prepare(out, args.seed, started)
-    ours = demo_recipe(
-        out,
-        args.seed,
+    ours = replace(
+        demo_recipe(out, args.seed),
         threads=1,
         stage1_updates=args.stage1_updates,
         stage2_updates=args.stage2_updates,

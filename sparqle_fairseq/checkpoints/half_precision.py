@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from sparqle_fairseq.marks import mark, marks
+
 _COUNTERS = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
 _SCALER, _WEIGHTS = "loss_scaler", "fp32_params"
 
@@ -20,7 +22,7 @@ def install() -> None:
 
     for name in ("_FP16OptimizerMixin", "_MemoryEfficientFP16OptimizerMixin"):
         kind = getattr(fp16_optimizer, name)
-        if not hasattr(kind.state_dict, "_keeps_all"):
+        if "keeps all" not in marks(kind.state_dict):
             kind.state_dict, kind.load_state_dict = _saving(kind.state_dict), _loading(kind.load_state_dict)
 
 
@@ -35,7 +37,7 @@ def _saving(usual: Any) -> Any:
             state[_WEIGHTS] = weights
         return state
 
-    state_dict._keeps_all = True  # type: ignore[attr-defined]
+    mark(state_dict, "keeps all")
     return state_dict
 
 

@@ -18,6 +18,7 @@ import torch
 from sparqle_fairseq.checkpoints import early_stopping, stopping
 from sparqle_fairseq.checkpoints.writing import PART_SUFFIX
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.marks import mark, marks
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def install() -> None:
     from fairseq import checkpoint_utils
 
     usual, read = checkpoint_utils.load_checkpoint, checkpoint_utils.load_checkpoint_to_cpu
-    if hasattr(usual, "_takes_the_newest_whole"):
+    if "takes the newest whole" in marks(usual):
         return
     wants_average = False
 
@@ -146,7 +147,7 @@ def install() -> None:
             state["extra_state"].setdefault("ema", dict(state["model"]))
         return state
 
-    load_checkpoint._takes_the_newest_whole = True  # type: ignore[attr-defined]
+    mark(load_checkpoint, "takes the newest whole")
     checkpoint_utils.load_checkpoint = load_checkpoint
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
 

@@ -16,6 +16,8 @@ import threading
 from functools import cache, wraps
 from typing import Any
 
+from sparqle_fairseq.marks import mark, marks
+
 logger = logging.getLogger(__name__)
 
 # EX_TEMPFAIL of sysexits.h: "a temporary failure; try again". 0 is for training that is done.
@@ -33,7 +35,7 @@ def listen() -> None:
     from sparqle_fairseq.checkpoints.early_stopping import training_modules
 
     for module in training_modules():
-        if not hasattr(module.validate_and_save, "_heeds_signals"):
+        if "heeds signals" not in marks(module.validate_and_save):
             module.validate_and_save = _heeding(module.validate_and_save)
     _received.clear()
     if threading.current_thread() is not threading.main_thread():
@@ -51,7 +53,7 @@ def install() -> None:
     from fairseq.distributed import utils as distributed
 
     usual = distributed.call_main
-    if hasattr(usual, "_passes_signals_on"):
+    if "passes signals on" in marks(usual):
         return
 
     @wraps(usual)
@@ -77,7 +79,7 @@ def install() -> None:
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
-    call_main._passes_signals_on = True  # type: ignore[attr-defined]
+    mark(call_main, "passes signals on")
     distributed.call_main = call_main
 
 
@@ -108,7 +110,7 @@ def _heeding(usual: Any) -> Any:
             _leave(cfg, trainer)
         return validated, done
 
-    validate_and_save._heeds_signals = True  # type: ignore[attr-defined]
+    mark(validate_and_save, "heeds signals")
     return validate_and_save
 
 

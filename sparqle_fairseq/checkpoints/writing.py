@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.marks import mark, marks
 
 PART_SUFFIX = ".tmp"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -112,7 +113,7 @@ def install() -> None:
     from fairseq.file_io import PathManager
 
     usual = checkpoint_utils.torch_persistent_save
-    if hasattr(usual, "_writes_whole"):
+    if "writes whole" in marks(usual):
         return
 
     @wraps(usual)
@@ -132,6 +133,6 @@ def install() -> None:
             copy_whole(src_path, dst_path)
             return True
 
-    torch_persistent_save._writes_whole = True  # type: ignore[attr-defined]
+    mark(torch_persistent_save, "writes whole")
     checkpoint_utils.torch_persistent_save = torch_persistent_save
     checkpoint_utils.PathManager = WholeCopies

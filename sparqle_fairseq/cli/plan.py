@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from sparqle_fairseq.errors import SparqleError
@@ -48,7 +50,7 @@ def command(
     max_tokens_stage2: int,
     steps_a_second: float | None,
     as_json: bool,
-    **given: object,
+    **given: Any,
 ) -> None:
     """Look at both stages without running them: memory of each GPU, steps, sizes of checkpoints and feature store.
 
@@ -68,7 +70,7 @@ def command(
         raise SparqleError(f"--steps-a-second {steps_a_second:g} must be above 0")
     size = LLMSize(llm_params, llm_width, llm_layers, vocab) if llm_params else None
     shape = (("queries", queries),) if queries else ()
-    run = Run(llm=llm or size, qformer=shape, max_tokens=(max_tokens, max_tokens_stage2), **given)  # type: ignore[arg-type]
+    run = Run(llm=llm or size, qformer=shape, max_tokens=(max_tokens, max_tokens_stage2), **given)
     found = plan(run)
     if as_json:
         click.echo(json.dumps(as_dictionary(found, steps_a_second), indent=2))

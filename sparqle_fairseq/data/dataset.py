@@ -33,7 +33,7 @@ from sparqle_fairseq.errors import SparqleError
 logger = logging.getLogger(__name__)
 
 # Lengths are shuffled by up to this share, so that batches differ between epochs and hold little padding still.
-LENGTH_JITTER = 0.04
+LENGTH_JITTER = 0.05
 
 
 # Looks at what `TextSide.item` made, the source (waveform, features or units) and what names them in errors.

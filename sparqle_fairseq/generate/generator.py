@@ -227,7 +227,7 @@ class HypothesisGenerator:
         kind = str(self.decoding.speech_contrast)
         found = contrasts(models, net_input, texts, kind, pad=self.pad, end=self.eos)
         for row, own in zip(answer, found, strict=True):
-            for hypothesis, contrast in zip(row, own, strict=False):
+            for hypothesis, contrast in zip(row[: self.nbest], own, strict=True):
                 hypothesis["contrast"] = contrast
 
     def unheard(self, hypothesis: dict[str, Any]) -> bool:

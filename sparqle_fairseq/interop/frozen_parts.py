@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -161,18 +162,19 @@ def largest_difference(stored: Tensor, given: Tensor) -> float:
 # ---- what the user gives
 
 
-class Weights:
+class Weights(ABC):
     """Tensors of a model by name, fetched one at a time, and how it is configured."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = frozenset(names)
 
+    @abstractmethod
     def get(self, name: str) -> Tensor:
-        raise NotImplementedError
+        """The tensor of that name."""
 
+    @abstractmethod
     def write_settings(self, folder: Path) -> None:
         """The files beside the weights: configuration, and tokenizer or preprocessor."""
-        raise NotImplementedError
 
 
 class _FolderWeights(Weights):
