@@ -25,6 +25,22 @@ from typing import Any
 import numpy as np
 import torch
 
+_MARKS = "_sparqle_marks"
+
+
+def mark(function: Any, name: str) -> None:
+    """Say that a function, put in the place of another library's, holds the correction `name`.
+
+    Names and not one mark for all: several corrections may stand around the same function, and each wrapper carries the
+    marks of what it wraps (`functools.wraps`).
+    """
+    setattr(function, _MARKS, marks(function) | {name})
+
+
+def marks(function: Any) -> frozenset[str]:
+    """The corrections that a function holds; who finds its own there does not make it twice."""
+    return getattr(function, _MARKS, frozenset())
+
 
 def apply() -> None:
     """Apply every workaround that must hold for the whole process; called when the plugin is imported."""
@@ -178,7 +194,6 @@ def name_bad_checkpoints() -> bool:
     from fairseq import checkpoint_utils
 
     from sparqle_fairseq.errors import SparqleError
-    from sparqle_fairseq.marks import mark, marks
 
     if "names bad files" in marks(checkpoint_utils.load_checkpoint_to_cpu):
         return False
@@ -384,8 +399,6 @@ def fix_bf16_flag() -> bool:
     """
     from fairseq import options
 
-    from sparqle_fairseq.marks import mark, marks
-
     original = options.parse_args_and_arch
     if "leaves tpu alone" in marks(original) or importlib.util.find_spec("torch_xla") is not None:
         return False
@@ -419,8 +432,6 @@ def let_ddp_run_on_cpu() -> bool:
         True where this call wrapped it.
     """
     from fairseq.models import distributed_fairseq_model
-
-    from sparqle_fairseq.marks import mark, marks
 
     usual = distributed_fairseq_model.DistributedDataParallel
     if "runs on cpu" in marks(usual):
@@ -481,8 +492,6 @@ def name_overflows() -> bool:
         True where this call wrapped the trainer.
     """
     from fairseq.trainer import Trainer
-
-    from sparqle_fairseq.marks import mark, marks
 
     usual = Trainer.train_step
     if "names overflows" in marks(usual):

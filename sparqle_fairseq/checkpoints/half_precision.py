@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sparqle_fairseq.marks import mark, marks
+from sparqle_fairseq.compat import mark, marks
 
 _COUNTERS = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
 _SCALER, _WEIGHTS = "loss_scaler", "fp32_params"

@@ -17,8 +17,8 @@ import torch
 
 from sparqle_fairseq.checkpoints import early_stopping, stopping
 from sparqle_fairseq.checkpoints.writing import PART_SUFFIX
+from sparqle_fairseq.compat import mark, marks
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.marks import mark, marks
 
 logger = logging.getLogger(__name__)
 

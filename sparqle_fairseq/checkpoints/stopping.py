@@ -16,8 +16,6 @@ import threading
 from functools import cache, wraps
 from typing import Any
 
-from sparqle_fairseq.marks import mark, marks
-
 logger = logging.getLogger(__name__)
 
 # EX_TEMPFAIL of sysexits.h: "a temporary failure; try again". 0 is for training that is done.
@@ -33,6 +31,7 @@ def listen() -> None:
     Called in training, when fairseq's own modules for it are there.
     """
     from sparqle_fairseq.checkpoints.early_stopping import training_modules
+    from sparqle_fairseq.compat import marks
 
     for module in training_modules():
         if "heeds signals" not in marks(module.validate_and_save):
@@ -51,6 +50,8 @@ def install() -> None:
     A command that ends leaves the signals as it found them.
     """
     from fairseq.distributed import utils as distributed
+
+    from sparqle_fairseq.compat import mark, marks
 
     usual = distributed.call_main
     if "passes signals on" in marks(usual):
@@ -93,6 +94,8 @@ def _to_children(number: int, _: Any) -> None:
 
 
 def _heeding(usual: Any) -> Any:
+    from sparqle_fairseq.compat import mark
+
     @wraps(usual)
     def validate_and_save(
         cfg: Any, trainer: Any, task: Any, epoch_itr: Any, valid_subsets: Any, end_of_epoch: bool

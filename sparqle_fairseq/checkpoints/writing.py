@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from sparqle_fairseq.compat import mark, marks
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.marks import mark, marks
 
 PART_SUFFIX = ".tmp"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
