@@ -83,7 +83,7 @@ def test_how_many_processes_a_machine_runs():
 
 
 def test_what_cannot_go_with_a_divided_llm_is_refused():
-    options = SimpleNamespace(llm_sharding="all", llm_quantization="none")
+    options = SimpleNamespace(llm_sharding="all", llm_quantization="none", lora_rank=0)
     assert check_sharding(options, training=True, eval_generate=False) == "all"
     assert check_sharding(options, training=False, eval_generate=True) == "none", "a trained model is read whole"
     with pytest.raises(SparqleError, match="--eval-generate"):
@@ -99,13 +99,18 @@ def test_one_process_has_nobody_to_divide_with(world, tmp_path):
     assert "there is one" in sentence_of(error.value)
 
 
+def test_lora_does_not_go_with_a_divided_llm(world, tmp_path):
+    with pytest.raises(Exception) as error:  # noqa: PT011
+        train_here(finetune_arguments(world, tmp_path, *adapter(world), "--llm-sharding", "all", "--lora-rank", 2))
+    assert "--lora-rank trains it" in sentence_of(error.value)
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("more", [[], ["--lora-rank", 2]], ids=["frozen", "LoRA"])
-def test_training_with_a_divided_llm_is_training_with_a_whole_one(world, tmp_path, more):
+def test_training_with_a_divided_llm_is_training_with_a_whole_one(world, tmp_path):
     """Uneven batches and a validation among them; generation then reads the LLM whole."""
     for sharding in ("none", "all"):
         arguments = finetune_arguments(
-            world, tmp_path / sharding, *adapter(world), *more, "--llm-sharding", sharding, "--batch-size", 5, updates=6
+            world, tmp_path / sharding, *adapter(world), "--llm-sharding", sharding, "--batch-size", 5, updates=6
         )
         command("sparqle", "launch", "-n", 2, "fairseq-train", *arguments)
     whole, divided = (

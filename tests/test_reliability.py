@@ -67,14 +67,20 @@ def test_a_signal_saves_and_stops_and_the_same_command_ends_the_run(world, undis
     assert not differences(progress_of(undisturbed / "checkpoint_last.pt"), progress_of(last))
 
 
+def loaders_of(pid):
+    """How many processes a process has started, in whichever of its threads."""
+    return sum(len(file.read_text().split()) for file in Path(f"/proc/{pid}/task").glob("*/children"))
+
+
 @pytest.mark.long
 def test_a_signal_is_heeded_with_loader_processes_and_without_last_checkpoints(world, tmp_path):
     """The scheduler sends it to every process of the job: a loader process that ends would take the trainer with it."""
     more = ["--num-workers", 2, "--no-last-checkpoints", "--batch-size", 1, "--required-batch-size-multiple", 1]
     process = TrainingProcess(arguments(world, tmp_path / "run", *more, updates=400), tmp_path / "log", os.setsid)
     process.signal_after("num_updates=5,", 0)
-    children, end = Path(f"/proc/{process.pid}/task/{process.pid}/children"), time.monotonic() + 60
-    while len(children.read_text().split()) < 2 and time.monotonic() < end:  # between two epochs there are none
+    end = time.monotonic() + 60
+    while loaders_of(process.pid) < 2:  # between two epochs there are none
+        assert time.monotonic() < end, "no loader process was seen"
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait() == STOPPED, process.log.read_text()[-3000:]

@@ -112,4 +112,7 @@ def check_sharding(options: Any, training: bool, eval_generate: bool) -> str:
         )
     if str(options.llm_quantization) != "none":
         raise SparqleError("--llm-sharding cannot divide the weights of --llm-quantization; leave one of them out")
+    if options.lora_rank:
+        # peft gives its matrices the size of one process's share of a divided layer.
+        raise SparqleError("--llm-sharding divides a frozen LLM, and --lora-rank trains it; leave one of them out")
     return sharding
