@@ -7,46 +7,52 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train: options of stage 1 (None: stage 2 alone), of stage 2, and of the adapter's shape in both.
+    """A way to train: options of stage 1 (None: stage 2 alone), of stage 2, of the adapter's shape in both.
 
-    An option `{llm}` becomes the LLM's folder.
+    `generation` is for fairseq-generate. An option `{llm}` becomes the LLM's folder.
     """
 
     name: str
     stage1: tuple[object, ...] | None
     stage2: tuple[object, ...] = ()
     shape: tuple[object, ...] = ()
+    generation: tuple[object, ...] = ()
 
 
 # What every arm has unless it says otherwise, as the demo.
 BASE = ("--query-start", "monotonic")
 TO_LLM = ("--objective", "llm-ctc", "--llm", "{llm}")
+# Arms that stand in several groups; they are trained once.
+PUBLISHED = Arm("sparqle", ("--objective", "sparqle"))
+LLM_CTC = Arm("llm-ctc", TO_LLM)
 
+# The first arm of a group is what the others are compared with.
 GROUPS: dict[str, tuple[Arm, ...]] = {
     # Which objective stage 1 should have.
     "objectives": (
         Arm("none", None),
-        Arm("sparqle", ("--objective", "sparqle")),
+        PUBLISHED,
         Arm("stg", ("--objective", "stg")),
         Arm("stg-outputs", ("--objective", "stg-outputs")),
         Arm("ctc", ("--objective", "ctc")),
-        Arm("llm-ctc", TO_LLM),
+        LLM_CTC,
         Arm("llm-ctc, compressed", TO_LLM, ("--compress-queries",)),
     ),
     # What each of the three published losses brings, and how two of them are set.
     "losses": (
-        Arm("stc+stm+stg", ()),
+        PUBLISHED,
         Arm("stm+stg", ("--stc-weight", 0)),
         Arm("stc+stg", ("--stm-weight", 0)),
         Arm("stc+stm", ("--stg-weight", 0)),
         Arm("no smoothing of stc", ("--stc-smoothing", 0)),
         Arm("uniform negatives", ("--stm-negatives", "uniform")),
+        LLM_CTC,
         Arm("llm-ctc+stc", ("--objective", "llm-ctc+stc", "--llm", "{llm}")),
         Arm("llm-ctc+stg", ("--objective", "llm-ctc+stg", "--llm", "{llm}")),
     ),
-    # The Q-Former and the projector, with the objective that the demo uses.
+    # The Q-Former and the projector, with the objective that the demo uses: 24 queries, linear.
     "shape": (
-        Arm("24 queries, linear", TO_LLM),
+        LLM_CTC,
         Arm("12 queries", TO_LLM, shape=("--queries", 12)),
         Arm("48 queries", TO_LLM, shape=("--queries", 48)),
         Arm("speech in every 2nd layer", TO_LLM, shape=("--cross-attention-freq", 2)),
@@ -55,4 +61,13 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         Arm("published query start", TO_LLM, shape=("--query-start", "learned")),
         Arm("Q-Former frozen in stage 2", TO_LLM, ("--freeze-qformer",)),
     ),
+    # What stage 2 is asked for. Its training set has as many transcriptions as translations.
+    "tasks": (
+        LLM_CTC,
+        Arm("1 transcription to 3 translations", TO_LLM, ("--task-ratio", "transcription=1,translation=3")),
+        Arm("translations alone", TO_LLM, ("--task-ratio", "transcription=0,translation=1")),
+        Arm("transcript first", TO_LLM, ("--answer", "transcript-first"), generation=("--max-len-b", 80)),
+    ),
 }
+# Every arm, by its name.
+ARMS: dict[str, Arm] = {arm.name: arm for group in GROUPS.values() for arm in group}

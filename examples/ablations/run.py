@@ -12,12 +12,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "demo")]
 
-from arms import BASE, GROUPS, Arm  # noqa: E402
+from arms import ARMS, BASE, GROUPS, Arm  # noqa: E402
 from costs import costs_of_updates  # noqa: E402
 from data import plain_llm, prepare  # noqa: E402
 from pipeline import Command, CommandFailed, run_together  # noqa: E402
@@ -70,13 +71,15 @@ class Ablations:
                 scores[arm.name].append(self.train_and_score(arm, seed, costs))
         table = summary(scores, costs, self.seconds)
         print(f"\n{table}")
-        (self.folder / "table.txt").write_text(table + "\n", encoding="utf-8")
-        draw(scores, self.folder / "table.png")
-        print(f"\n{self.folder / 'table.txt'}, {self.folder / 'table.png'}")
+        path = self.folder / f"{self.group}.txt"
+        path.write_text(table + "\n", encoding="utf-8")
+        draw(scores, path.with_suffix(".png"))
+        print(f"\n{path}, {path.with_suffix('.png')}")
 
     @property
     def folder(self) -> Path:
-        path = self.out / f"{self.group}_{self.llm}"
+        """What was trained with this LM; arms are theirs, whatever groups they are in."""
+        path = self.out / self.llm
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -106,21 +109,24 @@ class Ablations:
         )
 
     def costs(self) -> dict[str, tuple[float, float]]:
-        """CPU seconds of an update of each stage, for every arm; measured once, on the first seed's data."""
+        """CPU seconds of an update of each stage, for all arms of all groups; measured once, on the first seed."""
         path = self.folder / "costs.json"
         known: dict[str, tuple[float, float]] = json.loads(path.read_text()) if path.exists() else {}
-        if all(arm.name in known for arm in self.arms):
+        if known:
+            missing = [arm.name for arm in self.arms if arm.name not in known]
+            if missing:
+                sys.exit(f"error: {path} has no {', '.join(missing)}; delete {self.folder} to begin anew")
             return known
         trainings: dict[str, Sequence[object]] = {}
-        for arm in GROUPS[self.group]:
+        for arm in ARMS.values():
             if arm.stage1 is not None:
                 recipe = self.recipe(arm, self.seeds[0], self.folder / "cost", (1, 1))
                 trainings[f"1 {arm.name}"] = recipe.stage1().words
             # Stage 2 from a new adapter of the same shape stands for that from a trained one.
-            shape = self.recipe(Arm(arm.name, None, shape=arm.shape), self.seeds[0], self.folder / "cost", (1, 1))
+            shape = self.recipe(replace(arm, stage1=None), self.seeds[0], self.folder / "cost", (1, 1))
             trainings[f"2 {arm.name}"] = shape.stage2(pretrained=False).words
         found = costs_of_updates(trainings)
-        known = {arm.name: (found.get(f"1 {arm.name}", 0.0), found[f"2 {arm.name}"]) for arm in GROUPS[self.group]}
+        known = {name: (found.get(f"1 {name}", 0.0), found[f"2 {name}"]) for name in ARMS}
         write_json(path, known)
         return known
 
@@ -138,7 +144,8 @@ class Ablations:
             self.call(recipe.stage1())
         self.call(recipe.stage2(pretrained=arm.stage1 is not None))
         for split in SPLITS:
-            self.call(recipe.generate(split, scoring="wer" if "asr" in split else "sacrebleu"))
+            command = recipe.generate(split, scoring="wer" if "asr" in split else "sacrebleu")
+            self.call(replace(command, words=[*command.words, *arm.generation]))
         results = read_scores({split: recipe.hypotheses(split) for split in SPLITS})
         found = {
             "fr": results["test_fr"]["bleu"].value,

@@ -6,7 +6,7 @@ A model that had only met words in a row would take an adapter's query vectors f
 a row here: `spread` lays them out in order over more places than there are words, some places repeat a word or stay
 empty, and the embeddings get noise. French and German are read from the same input, which is what lets an adapter that
 has only learned French reach German through the instruction. `--plain` trains an ordinary model, which has met words in
-a row and nothing else.
+a row and nothing else; asked for it, it writes the sentence before the translation (`--answer transcript-first`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sparqle_fairseq.compat import ensure_torchaudio
+from sparqle_fairseq.data.answers import BOTH, transcript_first
 from sparqle_fairseq.data.prompts import Prompt, PromptBuilder
 from sparqle_fairseq.data.wordings import PromptTemplates
 
@@ -43,6 +44,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 TASKS = {"en": "transcription", "fr": "translation", "de": "translation"}
+BOTH_SHARE = 0.25  # of an ordinary model's translations that the sentence itself goes before
 MAX_PLACES = 28  # places that the words are spread over, at most
 EMPTY = -1
 
@@ -112,11 +114,18 @@ class Examples:
             lang: tokenizer([getattr(row, lang) for row in rows], add_special_tokens=False)["input_ids"]
             for lang in TASKS
         }
+        self.answers_after = {
+            lang: tokenizer(
+                [transcript_first(row.en, getattr(row, lang)) for row in rows], add_special_tokens=False
+            )["input_ids"]
+            for lang, task in TASKS.items()
+            if plain and task == "translation"
+        }
         self.prompts: dict[str, Prompt] = {}
 
-    def prompt(self, lang: str, rng: random.Random | None) -> Prompt:
-        """The token ids around the source for one wording of the task."""
-        text = self.templates.instruction(TASKS[lang], lang, rng=rng)
+    def prompt(self, lang: str, rng: random.Random | None, both: bool = False) -> Prompt:
+        """The token ids around the source for one wording of the task; `both` asks for the sentence as well."""
+        text = self.templates.instruction(BOTH if both else TASKS[lang], lang, rng=rng)
         if text not in self.prompts:
             self.prompts[text] = self.builder.encode(text)
         return self.prompts[text]
@@ -130,8 +139,9 @@ class Examples:
         sequences = []
         for _ in range(size):
             row, lang = self.rng.randrange(len(self.sources)), self.rng.choice(("en", "fr", "fr", "de", "de"))
-            prompt, slots = self.prompt(lang, self.rng), self.lay_out(self.sources[row], self.rng)
-            answer = [*self.answers[lang][row], self.builder.end_of_turn]
+            both = lang in self.answers_after and self.rng.random() < BOTH_SHARE
+            prompt, slots = self.prompt(lang, self.rng, both), self.lay_out(self.sources[row], self.rng)
+            answer = [*(self.answers_after if both else self.answers)[lang][row], self.builder.end_of_turn]
             head = [*prompt.before, *slots, *prompt.after]
             is_source = [False] * len(prompt.before) + [True] * len(slots)
             sequences.append((head, is_source, answer))
@@ -236,7 +246,8 @@ def main() -> None:
 
     templates = PromptTemplates.load()
     wordings = [templates.instruction(task, lang) for lang, task in TASKS.items()]
-    wordings += [line for task in set(TASKS.values()) for line in templates.wordings[task]["default"]]
+    tasks = sorted({*TASKS.values(), *([BOTH] if args.plain else [])})
+    wordings += [line for task in tasks for line in templates.wordings[task]["default"]]
     tokenizer = build_tokenizer([*(text for row in rows[:20000] for text in row), *wordings * 200], args.vocab)
     model = LlamaForCausalLM(
         LlamaConfig(

@@ -5,13 +5,20 @@ from __future__ import annotations
 from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
 
 ANSWERS = ("direct", "transcript-first")
+# The templates' task that asks for transcript and translation.
+BOTH = "transcript_translation"
 # Between transcript and translation; a manifest's texts cannot hold it.
 _SEPARATOR = "\n"
 
 
 def prompt_task(row: ManifestRow, style: str) -> str:
     """Name of the templates' task that asks for an answer of this style."""
-    return "transcript_translation" if style == "transcript-first" and row.task == "translation" else row.task
+    return BOTH if style == "transcript-first" and row.task == "translation" else row.task
+
+
+def transcript_first(transcript: str, translation: str) -> str:
+    """Both, as the LLM is to write them."""
+    return f"{transcript}{_SEPARATOR}{translation}"
 
 
 def answer_text(row: ManifestRow, style: str, where: str) -> str | None:
@@ -20,7 +27,7 @@ def answer_text(row: ManifestRow, style: str, where: str) -> str | None:
         return row.tgt_text
     if not row.src_text:
         raise ManifestError(f"{where}: --answer transcript-first needs the transcript; fill in src_text")
-    return f"{row.src_text}{_SEPARATOR}{row.tgt_text}"
+    return transcript_first(row.src_text, row.tgt_text)
 
 
 def final_text(text: str, style: str) -> str:

@@ -12,14 +12,16 @@ from models import build_stage1, build_stage2, stage1_arguments
 sys.path.insert(0, str(ROOT / "examples"))
 sys.path.insert(0, str(ROOT / "examples" / "ablations"))
 
-from arms import GROUPS
+from arms import ARMS, GROUPS
 from costs import costs_of_updates
 from summary import draw, half_width, summary
 
-ARMS = [arm for group in GROUPS.values() for arm in group]
+
+def test_arms_of_one_name_are_one_arm():
+    assert all(ARMS[arm.name] == arm for group in GROUPS.values() for arm in group)
 
 
-@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", ARMS.values(), ids=lambda arm: arm.name)
 def test_every_arm_builds_its_stage1(arm, world):
     if arm.stage1 is None:
         return
@@ -29,10 +31,11 @@ def test_every_arm_builds_its_stage1(arm, world):
 
 
 def test_every_arms_stage2_has_options_that_exist(world):
-    options = {option for arm in ARMS for option in (*arm.stage2, *arm.shape[::2])}
-    cfg = build_stage2(world).cfg.model
+    options = {option for arm in ARMS.values() for option in (*arm.stage2, *arm.shape[::2])}
+    cfg = build_stage2(world).cfg
+    known = {*cfg.model, *cfg.task}
     assert options
-    assert all(option.removeprefix("--").replace("-", "_") in cfg for option in options)
+    assert all(option.removeprefix("--").replace("-", "_") in known for option in options)
 
 
 def test_a_larger_training_costs_more(world):
@@ -70,4 +73,4 @@ def test_an_unknown_arm_is_refused():
         check=False,
     )
     assert done.returncode == 2
-    assert "no such arm; losses has stc+stm+stg" in done.stderr
+    assert "no such arm; losses has sparqle, stm+stg" in done.stderr
