@@ -13,12 +13,11 @@ LORA = ["--lora-rank", 4, "--lora-target", "all-linear"]
 
 
 @pytest.mark.long
-@pytest.mark.xfail(
-    reason="query_tokens differ by 1.3e-5 after 20 updates (4e-8 after 3; LoRA itself 2.4e-6): rounding that grows"
-)
 def test_two_processes_train_lora_as_one_does(twelve, tmp_path):
+    """At a fifth of the other tests' rate: LoRA moves the LLM's weights by far more than the adapter's steps, and at
+    0.01 the last digit grows to 2e-6 or, from another start, 1.3e-5 in 20 updates; at 0.002 to 1e-7."""
     train_here(pretrain_arguments(twelve, tmp_path / "first", updates=1))
-    more = ["--pretrained-adapter", tmp_path / "first" / "checkpoint_last.pt", *LORA]
+    more = ["--pretrained-adapter", tmp_path / "first" / "checkpoint_last.pt", *LORA, "--lr", 0.002]
     for count in (1, 2):
         train_together(twelve, tmp_path, finetune_arguments, count, 20, *more)
     alone, together = (

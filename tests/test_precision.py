@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from commands import finetune_arguments, pretrain_arguments, train_here
+from commands import TINY, finetune_arguments, pretrain_arguments, train_here
 from models import batch, build, stage1_arguments, stage2_arguments
 
 from sparqle_fairseq.errors import SparqleError, sentence_of
@@ -161,39 +161,66 @@ def test_a_loss_that_explodes_in_a_bf16_run_is_not_blamed_on_the_llm(world, tmp_
         train_here(words)
 
 
+def curve(caplog, arguments):
+    """The mean loss of every 20 of a run's first 180 updates."""
+    caplog.clear()
+    caplog.set_level("INFO")
+    train_here(arguments)
+    entries = [json.loads(record.getMessage()) for record in caplog.records if record.name == "train_inner"]
+    losses = torch.tensor([float(entry["loss"]) for entry in entries])
+    assert len(losses) >= 195, "the updates that are logged"
+    return losses[:180].reshape(-1, 20).mean(dim=1)
+
+
+EVERY_LOSS = ["--dropout", 0, "--log-interval", 1, "--log-format", "json", "--disable-validation", "--no-save"]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "stage",
-    [
-        pytest.param(
-            1,
-            marks=pytest.mark.xfail(
-                reason="fp16 was 4.6 % away in one of nine means, bf16 2.9 % in means of 60; the cause is not known"
-            ),
-        ),
-        2,
-    ],
-)
+@pytest.mark.parametrize("stage", [1, 2])
 def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(world, tmp_path, stage, caplog):
-    """200 updates without dropout, the mean of every 20 of them."""
+    """200 updates without dropout. Stage 1 goes on from 200 others: the moment at which its contrastive loss leaves
+    the plateau of a new adapter hangs on the last digit, in fp32 too (docs/distributed.md)."""
     curves = {}
+    start = ["--lr", 1e-3]
+    if stage == 1:
+        first = tmp_path / "first"
+        train_here(pretrain_arguments(world, first, "--dropout", 0, "--disable-validation", "--lr", 1e-3, updates=200))
+        start = ["--lr", 5e-4, "--finetune-from-model", first / "checkpoint_last.pt"]
     for trainer, options in TRAINERS.items():
-        folder = tmp_path / trainer
-        more = [*options, "--dropout", 0, "--log-interval", 1, "--log-format", "json"]
-        more += ["--disable-validation", "--no-save", "--lr", 1e-3]
-        caplog.clear()
-        caplog.set_level("INFO")
+        more = [*options, *EVERY_LOSS, *start]
         if stage == 1:
-            train_here(pretrain_arguments(world, folder, *more, updates=200))
+            arguments = pretrain_arguments(world, tmp_path / trainer, *more, updates=200)
         else:
-            more += ["--llm-dtype", "fp32" if trainer == "fp32" else trainer]
-            train_here(finetuning(world, folder, *more, updates=200))
-        entries = [json.loads(record.getMessage()) for record in caplog.records if record.name == "train_inner"]
-        losses = torch.tensor([float(entry["loss"]) for entry in entries])
-        assert len(losses) >= 195, "the updates that are logged"
-        curves[trainer] = losses[:180].reshape(-1, 20).mean(dim=1)
+            arguments = finetuning(world, tmp_path / trainer, *more, "--llm-dtype", trainer, updates=200)
+        curves[trainer] = curve(caplog, arguments)
         print(f"stage {stage}, {trainer}: {[round(float(loss), 3) for loss in curves[trainer]]}")
     for trainer in HALF:
         away = ((curves[trainer] - curves["fp32"]).abs() / curves["fp32"]).max()
         print(f"stage {stage}, {trainer}: {100 * away:.2f} % at most")
         assert away < 0.02
+
+
+@pytest.mark.long
+def test_from_a_new_adapter_on_half_precision_sees_the_losses_of_fp32(world, tmp_path):
+    """At the weights of an fp32 run, every 20 updates of its first 200, plateau and all: each stage-1 loss."""
+    more = ["--dropout", 0, "--disable-validation", "--lr", 1e-3, "--save-interval", 5]  # 4 updates an epoch
+    arguments = pretrain_arguments(world, tmp_path, *more, updates=200)
+    arguments.remove("--no-epoch-checkpoints")
+    train_here(arguments)
+    checkpoints = [tmp_path / f"checkpoint{epoch}.pt" for epoch in range(5, 51, 5)]
+    built = build([*stage1_arguments(world), *map(str, TINY), "--dropout", "0"])
+    samples = [batch(built, "train", range(start, start + 8)) for start in range(0, 32, 8)]
+    worst = dict.fromkeys(HALF, 0.0)
+    for path in checkpoints:
+        state = torch.load(path, weights_only=True)["model"]
+        found = {}
+        for name, dtype in {"fp32": torch.float32, **HALF}.items():
+            model = built.model.to(torch.float32)
+            model.load_state_dict(state)
+            with torch.no_grad():
+                logs = [built.criterion(model.to(dtype).train(), to_half(sample, dtype))[2] for sample in samples]
+            found[name] = torch.stack([sum(log[f"{loss}_sum"] for log in logs) for loss in ("stc", "stm", "stg")])
+        for name in HALF:
+            worst[name] = max(worst[name], float(((found[name] - found["fp32"]).abs() / found["fp32"]).max()))
+    print(f"losses at the same weights, at most: {worst}")
+    assert max(worst.values()) < 0.02

@@ -115,9 +115,9 @@ class Examples:
             for lang in TASKS
         }
         self.answers_after = {
-            lang: tokenizer(
-                [transcript_first(row.en, getattr(row, lang)) for row in rows], add_special_tokens=False
-            )["input_ids"]
+            lang: tokenizer([transcript_first(row.en, getattr(row, lang)) for row in rows], add_special_tokens=False)[
+                "input_ids"
+            ]
             for lang, task in TASKS.items()
             if plain and task == "translation"
         }
