@@ -26,7 +26,8 @@ from sparqle_fairseq.models.heads import LLMSpace
 from sparqle_fairseq.models.llm import load_llm
 
 RECIPE = ROOT / "examples" / "pretrained_llm"
-sys.path.append(str(RECIPE.parent))
+sys.path += [str(RECIPE.parent), str(RECIPE.parent / "whisper_encoder")]
+import recordings  # noqa: E402
 
 
 def load(name: str) -> ModuleType:
@@ -173,7 +174,10 @@ def test_every_option_of_the_recipe_is_one_of_fairseq_train(tmp_path):
 def prepared(tmp_path: Path, monkeypatch, **more) -> list[str]:
     """Names of the commands that the recipe runs before it extracts features."""
     ran: list[str] = []
-    monkeypatch.setattr(run, "run_together", lambda commands, _started: ran.extend(each.name for each in commands))
+    for module in (run, recordings):
+        monkeypatch.setattr(
+            module, "run_together", lambda commands, _started: ran.extend(each.name for each in commands)
+        )
     args = Namespace(
         **{"out": tmp_path / "out", "whisper": tmp_path / "whisper", "llm": None, "seed": 1, "threads": 1, **more}
     )
@@ -183,8 +187,8 @@ def prepared(tmp_path: Path, monkeypatch, **more) -> list[str]:
 
 def test_from_nothing_the_recipe_fetches_and_converts_encoder_recordings_and_llm(tmp_path, monkeypatch):
     assert prepared(tmp_path, monkeypatch) == [
-        "whisper_encoder fetch", "whisper_encoder convert", "whisper_encoder fetch", "voice_prompts fetch",
-        "voice_prompts prepare", "whisper_encoder prepare", "pretrained_llm fetch", "pretrained_llm convert",
+        "whisper_encoder fetch", "whisper_encoder convert", "voice_prompts fetch", "voice_prompts prepare",
+        "whisper_encoder prepare", "pretrained_llm fetch", "pretrained_llm convert",
     ]  # fmt: skip
 
 

@@ -19,8 +19,6 @@ class Arm:
     generation: tuple[object, ...] = ()
 
 
-# What every arm has unless it says otherwise, as the demo.
-BASE = ("--query-start", "monotonic")
 TO_LLM = ("--objective", "llm-ctc", "--llm", "{llm}")
 # Arms that stand in several groups; they are trained once.
 PUBLISHED = Arm("sparqle", ("--objective", "sparqle"))

@@ -1,4 +1,4 @@
-"""Ablations on the demo's data: every arm gets the same CPU time; one table with intervals over the seeds.
+"""Ablations: every arm gets the same CPU time; one table with intervals over the seeds.
 
     python examples/ablations/run.py --group objectives
 
@@ -16,19 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "demo")]
+sys.path.insert(0, str(HERE.parent))
 
-from arms import ARMS, BASE, GROUPS, Arm  # noqa: E402
+from arms import GROUPS, Arm  # noqa: E402
 from costs import costs_of_updates  # noqa: E402
-from data import plain_llm, prepare  # noqa: E402
+from material import CORPORA, LLMS  # noqa: E402
 from pipeline import Command, CommandFailed, run_together  # noqa: E402
 from recipe import Recipe  # noqa: E402
 from results import read_scores, write_json  # noqa: E402
 from summary import draw, summary  # noqa: E402
-
-SPLITS = ("test_fr", "test_de", "test_asr")
-# Folders of the language models: an ordinary one, and the demo's, which has met text spread out as queries come.
-LLMS = {"plain": "llm_plain", "demo": "llm"}
 
 # Options of stage 2 that are refused without a stage 1.
 USE_STAGE1 = {"--compress-queries", "--freeze-qformer"}
@@ -36,7 +32,10 @@ USE_STAGE1 = {"--compress-queries", "--freeze-qformer"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("build/ablations"), help="folder of everything it makes")
+    parser.add_argument("--out", type=Path, help="folder of everything it makes; default build/ablations/DATA")
+    parser.add_argument(
+        "--data", choices=sorted(CORPORA), default="demo", help="the demo's corpus, or human recordings"
+    )
     parser.add_argument("--group", choices=sorted(GROUPS), default="objectives", help="which arms")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="each has its own data and models")
     parser.add_argument("--llm", choices=sorted(LLMS), default="plain", help="an ordinary LM, or the demo's")
@@ -44,45 +43,49 @@ def main() -> None:
     parser.add_argument("--stage1-share", type=float, default=1 / 3, help="share of them that stage 1 gets")
     parser.add_argument("--arms", nargs="+", help="only these arms of the group")
     args = parser.parse_args()
+    corpus = CORPORA[args.data]
+    if args.group not in corpus.groups or args.llm not in corpus.llms:
+        parser.error(
+            f"--data {args.data} goes with --group {'|'.join(corpus.groups)} and --llm {'|'.join(corpus.llms)}"
+        )
     arms = [arm for arm in GROUPS[args.group] if not args.arms or arm.name in args.arms]
     if not arms:
         parser.error(f"no such arm; {args.group} has {', '.join(arm.name for arm in GROUPS[args.group])}")
     try:
-        Ablations(args.out, args.group, arms, args.seeds, args.llm, args.seconds, args.stage1_share).run()
+        Ablations(args, arms).run()
     except CommandFailed as error:
         sys.exit(f"error: {error}")
 
 
 class Ablations:
-    def __init__(
-        self, out: Path, group: str, arms: Sequence[Arm], seeds: Sequence[int], llm: str, seconds: float, share: float
-    ) -> None:
-        self.out, self.group, self.arms, self.seeds, self.llm = out, group, arms, seeds, llm
-        self.seconds, self.share = seconds, share
+    """Trains and scores `arms` on every seed as `args` say."""
+
+    def __init__(self, args: argparse.Namespace, arms: Sequence[Arm]) -> None:
+        self.args, self.arms = args, arms
+        self.corpus = CORPORA[args.data]
+        self.out: Path = args.out or Path("build/ablations") / args.data
         self.started = time.monotonic()
 
     def run(self) -> None:
-        for seed in self.seeds:
-            if not (self.data(seed) / "features" / "valid_stage2.tsv").exists():
-                prepare(self.data(seed), seed, self.started)
-            if not (self.data(seed) / LLMS[self.llm] / "config.json").exists():
-                self.call(plain_llm(self.data(seed), seed, LLMS[self.llm]))
+        for seed in self.args.seeds:
+            self.corpus.prepare(self.data(seed), seed, self.args.llm, self.started)
         costs = self.costs()
         scores: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in self.arms}
-        for seed in self.seeds:
+        for seed in self.args.seeds:
             for arm in self.arms:
                 scores[arm.name].append(self.train_and_score(arm, seed, costs))
-        table = summary(scores, costs, self.seconds)
+        columns = {score: title for score, (_, _, title) in self.corpus.scores.items()}
+        table = summary(scores, costs, self.args.seconds, columns)
         print(f"\n{table}")
-        path = self.folder / f"{self.group}.txt"
+        path = self.folder / f"{self.args.group}.txt"
         path.write_text(table + "\n", encoding="utf-8")
-        draw(scores, path.with_suffix(".png"))
+        draw(scores, path.with_suffix(".png"), columns)
         print(f"\n{path}, {path.with_suffix('.png')}")
 
     @property
     def folder(self) -> Path:
         """What was trained with this LM; arms are theirs, whatever groups they are in."""
-        path = self.out / self.llm
+        path = self.out / str(self.args.llm)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -91,23 +94,19 @@ class Ablations:
 
     def recipe(self, arm: Arm, seed: int, out: Path, updates: tuple[int, int]) -> Recipe:
         data = self.data(seed)
-        llm = data / LLMS[self.llm]
+        llm = data / LLMS[self.args.llm]
 
         def filled(options: Sequence[object]) -> tuple[object, ...]:
             return tuple(llm if option == "{llm}" else option for option in options)
 
-        return Recipe(
+        return replace(
+            self.corpus.recipe(data, seed),
             out=out,
-            audio=data / "manifests",
-            features=data / "features",
-            encoder=data / "hubert" / "checkpoint_last.pt",
             llm=llm,
-            tokenizer=data / "tokenizer",
             stage1_updates=updates[0],
             stage2_updates=updates[1],
-            seed=seed,
             threads=1,
-            stage1_options=(*BASE, *arm.shape, *filled(arm.stage1 or ())),
+            stage1_options=(*self.corpus.shape, *arm.shape, *filled(arm.stage1 or ())),
             stage2_options=arm.stage2,
         )
 
@@ -121,21 +120,23 @@ class Ablations:
                 sys.exit(f"error: {path} has no {', '.join(missing)}; delete {self.folder} to begin anew")
             return known
         trainings: dict[str, Sequence[object]] = {}
-        for arm in ARMS.values():
+        arms = {arm.name: arm for group in self.corpus.groups for arm in GROUPS[group]}
+        first = self.args.seeds[0]
+        for arm in arms.values():
             if arm.stage1 is not None:
-                recipe = self.recipe(arm, self.seeds[0], self.folder / "cost", (1, 1))
+                recipe = self.recipe(arm, first, self.folder / "cost", (1, 1))
                 trainings[f"1 {arm.name}"] = recipe.stage1().words
             # Stage 2 costs the same from a new adapter as from a trained one, but options that use what stage 1 has
             # learned ask for one: one update of stage 1 will do.
             if USE_STAGE1 & set(arm.stage2):
-                once = self.recipe(arm, self.seeds[0], self.folder / "cost" / arm.name.replace(" ", "_"), (1, 1))
+                once = self.recipe(arm, first, self.folder / "cost" / arm.name.replace(" ", "_"), (1, 1))
                 self.call(once.stage1())
                 trainings[f"2 {arm.name}"] = once.stage2().words
             else:
-                new = self.recipe(replace(arm, stage1=None), self.seeds[0], self.folder / "cost", (1, 1))
+                new = self.recipe(replace(arm, stage1=None), first, self.folder / "cost", (1, 1))
                 trainings[f"2 {arm.name}"] = new.stage2(pretrained=False).words
         found = costs_of_updates(trainings)
-        known = {name: (found.get(f"1 {name}", 0.0), found[f"2 {name}"]) for name in ARMS}
+        known = {name: (found.get(f"1 {name}", 0.0), found[f"2 {name}"]) for name in arms}
         write_json(path, known)
         return known
 
@@ -146,23 +147,19 @@ class Ablations:
             return json.loads(done.read_text())
         out.mkdir(parents=True, exist_ok=True)
         first, second = costs[arm.name]
-        share = 0.0 if arm.stage1 is None else self.share
-        updates = (round(self.seconds * share / first) if share else 0, round(self.seconds * (1 - share) / second))
+        seconds, share = self.args.seconds, 0.0 if arm.stage1 is None else self.args.stage1_share
+        updates = (round(seconds * share / first) if share else 0, round(seconds * (1 - share) / second))
         recipe = self.recipe(arm, seed, out, updates)
         if arm.stage1 is not None:
             self.call(recipe.stage1())
         self.call(recipe.stage2(pretrained=arm.stage1 is not None))
-        for split in SPLITS:
-            command = recipe.generate(split, scoring="wer" if "asr" in split else "sacrebleu")
+        tested = replace(recipe, audio=self.corpus.test(self.data(seed)))
+        for split, metric, _ in self.corpus.scores.values():
+            command = tested.generate(split, scoring="wer" if metric == "wer" else "sacrebleu")
             self.call(replace(command, words=[*command.words, *arm.generation]))
-        results = read_scores({split: recipe.hypotheses(split) for split in SPLITS})
-        found = {
-            "fr": results["test_fr"]["bleu"].value,
-            "de": results["test_de"]["bleu"].value,
-            "wer": results["test_asr"]["wer"].value,
-            "stage1_updates": updates[0],
-            "stage2_updates": updates[1],
-        }
+        results = read_scores({split: recipe.hypotheses(split) for split, _, _ in self.corpus.scores.values()})
+        found = {score: results[split][metric].value for score, (split, metric, _) in self.corpus.scores.items()}
+        found |= {"stage1_updates": updates[0], "stage2_updates": updates[1]}
         write_json(done, found)
         print(f"{arm.name}, seed {seed}: {found}", flush=True)
         return found

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-COLUMNS = {"fr": "French BLEU", "de": "zero-shot German BLEU", "wer": "WER"}
 # 97.5 % points of Student's t by degrees of freedom: three seeds have two.
 STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776}
 
@@ -20,14 +19,17 @@ def half_width(values: Sequence[float]) -> float:
 
 
 def summary(
-    scores: Mapping[str, Sequence[Mapping[str, float]]], costs: Mapping[str, Sequence[float]], seconds: float
+    scores: Mapping[str, Sequence[Mapping[str, float]]],
+    costs: Mapping[str, Sequence[float]],
+    seconds: float,
+    columns: Mapping[str, str],
 ) -> str:
-    """Text table of the arms."""
-    head = f"{'':<28}" + "".join(f"{title:>36}" for title in COLUMNS.values())
+    """Text table of the arms; `columns` are the titles of the scores."""
+    head = f"{'':<28}" + "".join(f"{title:>36}" for title in columns.values())
     lines = [head + f"{'updates 1/2':>14}{'ms an update 1/2':>18}"]
     for arm, runs in scores.items():
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             values = [run[column] for run in runs]
             each = " ".join(f"{value:.1f}" for value in values)
             wide = half_width(values)
@@ -43,7 +45,7 @@ def summary(
     return "\n".join(lines)
 
 
-def draw(scores: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+def draw(scores: Mapping[str, Sequence[Mapping[str, float]]], path: Path, columns: Mapping[str, str]) -> None:
     """Every run as a point, the mean as a line."""
     import matplotlib
 
@@ -51,9 +53,9 @@ def draw(scores: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> Non
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(COLUMNS), figsize=(12, 1 + 0.45 * len(scores)), sharey=True)
+    figure, axes = plt.subplots(1, len(columns), figsize=(12, 1 + 0.45 * len(scores)), sharey=True)
     names = list(scores)
-    for axis, (column, title) in zip(axes, COLUMNS.items(), strict=True):
+    for axis, (column, title) in zip(axes, columns.items(), strict=True):
         for row, name in enumerate(names):
             values = [run[column] for run in scores[name]]
             axis.plot(values, [row] * len(values), "o", color="tab:blue", alpha=0.7)

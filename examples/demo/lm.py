@@ -138,7 +138,8 @@ class Examples:
         """A batch of random examples, translations twice as often as transcriptions."""
         sequences = []
         for _ in range(size):
-            row, lang = self.rng.randrange(len(self.sources)), self.rng.choice(("en", "fr", "fr", "de", "de"))
+            row = self.rng.randrange(len(self.sources))
+            lang = self.rng.choice([lang for lang in ("en", "fr", "fr", "de", "de") if self.answers[lang][row]])
             both = lang in self.answers_after and self.rng.random() < BOTH_SHARE
             prompt, slots = self.prompt(lang, self.rng, both), self.lay_out(self.sources[row], self.rng)
             answer = [*(self.answers_after if both else self.answers)[lang][row], self.builder.end_of_turn]
@@ -242,7 +243,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rows = read_rows(args.out / "corpus" / "text.tsv")
     held_out = {split: read_rows(args.out / "corpus" / f"{split}.tsv") for split in ("valid", "test")}
-    check_disjoint(rows, (text for part in held_out.values() for row in part for text in row))
+    check_disjoint(rows, (text for part in held_out.values() for row in part for text in row if text))
 
     templates = PromptTemplates.load()
     wordings = [templates.instruction(task, lang) for lang, task in TASKS.items()]
@@ -273,8 +274,10 @@ def main() -> None:
     tokenizer.save_pretrained(args.out / args.name)
 
     for lang in TASKS:
-        answers = translate(model, tokenizer, examples, [row.en for row in held_out["test"]], lang)
         references = [getattr(row, lang) for row in held_out["test"]]
+        if not all(references):
+            continue  # text without translations
+        answers = translate(model, tokenizer, examples, [row.en for row in held_out["test"]], lang)
         score = sacrebleu.corpus_bleu(answers, [references]).score
         print(f"held-out text, {len(answers)} sentences, English to {lang}: BLEU {score:.1f}")
         print(f"  {answers[0]}\n  {references[0]}")

@@ -7,7 +7,6 @@ Fetches, converts, stores the encoder's features, trains both stages and scores 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from dataclasses import replace
@@ -15,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "whisper_encoder")]
 
 from curves import draw_curves, read_curves  # noqa: E402
 from pipeline import Command, CommandFailed, run_together  # noqa: E402
 from recipe import Recipe, tokenizer  # noqa: E402
+from recordings import CONTROL, MANIFESTS, TEST, with_answers  # noqa: E402
+from recordings import prepare as prepare_recordings  # noqa: E402
 from results import read_scores, samples, table, write_json  # noqa: E402
 
-TEST, CONTROL = "test_asr", "test_asr_shuffled"
-MANIFESTS = ("train_stage1", "valid_stage1")
 VOCABULARY = 600
 # The Q-Former: 12 queries for every 0.96 s, so a query has 80 ms of speech, and CTC twice the room it needs.
 STAGE1 = (
@@ -77,38 +76,16 @@ def run(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace, started: float) -> tuple[Path, Path]:
     """Encoder and LLM, fetched and converted where they are not there, and the recordings with their manifests."""
-
-    def script(place: Path, name: str, *words: object) -> None:
-        log = args.out / "logs" / f"{place.name}_{name}.log"
-        command = [sys.executable, place / f"{name}.py", *words]
-        run_together([Command(f"{place.name} {name}", command, log, args.threads)], started)
-
-    other, prompts, whisper = HERE.parent / "whisper_encoder", HERE.parent / "voice_prompts", args.whisper
-    if not (whisper / "whisper-base").is_dir():
-        script(other, "fetch", "--build", whisper)
-        script(other, "convert", whisper / "whisper-base-ct2", "--out", whisper / "whisper-base")
-    if not (whisper / "manifests" / f"{CONTROL}.tsv").exists():
-        script(other, "fetch", "--build", whisper)
-        script(prompts, "fetch", "--build", whisper / "prompts")
-        script(prompts, "prepare", "--build", whisper / "prompts", "--test", 60, "--seed", args.seed)
-        script(other, "prepare", "--build", whisper, "--seed", args.seed)
     llm = args.llm or args.out / "smollm2"
+    if args.llm and not llm.is_dir():
+        sys.exit(f"error: {llm} is not there; name a Hugging Face folder with --llm, or leave it out")
+    encoder = prepare_recordings(args.whisper, args.seed, started, threads=args.threads)
     if not llm.is_dir():
-        if args.llm:
-            sys.exit(f"error: {llm} is not there; name a Hugging Face folder with --llm, or leave it out")
-        script(HERE, "fetch", "--build", args.out)
-        script(HERE, "convert", args.out / "smollm2-gguf", "--out", llm)
-    return whisper / "whisper-base", llm
-
-
-def with_answers(source: Path, target: Path) -> None:
-    """The manifest of stage 1 as one of stage 2: what the LLM is to answer is the transcript."""
-    lines = [line.split("\t") for line in source.read_text(encoding="utf-8").splitlines()]
-    column = lines[0].index("src_text")
-    rows = [[*lines[0], "tgt_text", "tgt_lang"], *([*line, line[column], "en"] for line in lines[1:])]
-    partial = target.with_suffix(".part")
-    partial.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-    os.replace(partial, target)
+        for name, words in (("fetch", ["--build", args.out]), ("convert", [args.out / "smollm2-gguf", "--out", llm])):
+            log = args.out / "logs" / f"{name}.log"
+            command = [sys.executable, HERE / f"{name}.py", *words]
+            run_together([Command(f"{HERE.name} {name}", command, log, args.threads)], started)
+    return encoder, llm
 
 
 def make_recipe(args: argparse.Namespace, encoder: Path, llm: Path) -> Recipe:

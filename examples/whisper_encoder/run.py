@@ -19,10 +19,9 @@ sys.path.insert(0, str(HERE.parent))
 
 from pipeline import Command, CommandFailed, run_together, tool  # noqa: E402
 from recipe import Recipe, tokenizer  # noqa: E402
+from recordings import CONTROL, MANIFESTS, TEST, prepare  # noqa: E402
 from results import read_scores, samples, write_json  # noqa: E402
 
-TEST, CONTROL = "test_asr", "test_asr_shuffled"
-MANIFESTS = ("train_stage1", "valid_stage1")
 VOCABULARY = 600
 
 
@@ -47,19 +46,9 @@ def main() -> None:
 def run(args: argparse.Namespace, hubert: Path) -> None:
     started = time.monotonic()
     out = args.out
-    whisper = out / "whisper-base"
-
-    def script(place: Path, name: str, *more: object) -> Command:
-        words = [sys.executable, place / f"{name}.py", *more]
-        return Command(f"{place.name} {name}", words, out / "logs" / f"{place.name}_{name}.log", args.threads)
-
-    prompts, build = HERE.parent / "voice_prompts", ("--build", out / "prompts")
-    run_together([script(HERE, "fetch", "--build", out)], started)
-    run_together([script(prompts, "fetch", *build)], started)
-    run_together([script(prompts, "prepare", *build, "--test", args.test, "--seed", args.seed)], started)
-    run_together([script(HERE, "convert", out / "whisper-base-ct2", "--out", whisper)], started)
-    run_together([script(HERE, "prepare", "--build", out, "--seed", args.seed)], started)
-    own = script(HERE, "transcribe", whisper, out / "manifests" / f"{TEST}.tsv")
+    whisper = prepare(out, args.seed, started, args.test, args.threads)
+    words = [sys.executable, HERE / "transcribe.py", whisper, out / "manifests" / f"{TEST}.tsv"]
+    own = Command("transcribe", words, out / "logs" / "whisper_encoder_transcribe.log", args.threads)
     run_together([own], started)
 
     recipes = {name: recipe(args, name, encoder) for name, encoder in (("whisper", whisper), ("hubert", hubert))}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from commands import ROOT
@@ -11,10 +13,25 @@ from models import build_stage1, build_stage2, stage1_arguments
 
 sys.path.insert(0, str(ROOT / "examples"))
 sys.path.insert(0, str(ROOT / "examples" / "ablations"))
+sys.path.append(str(ROOT / "examples" / "whisper_encoder"))
 
+from announcements import words as spoken_words
 from arms import ARMS, GROUPS
 from costs import costs_of_updates
+from material import CORPORA
 from summary import draw, half_width, summary
+from text import text_corpus
+
+
+def load_runner():
+    """ablations/run.py under a name of its own, since every recipe has a `run.py`."""
+    spec = importlib.util.spec_from_file_location("ablations_run", ROOT / "examples" / "ablations" / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+Ablations = load_runner().Ablations
 
 
 def test_arms_of_one_name_are_one_arm():
@@ -58,20 +75,56 @@ def test_the_table_has_every_arm_and_seed(tmp_path):
         return {"fr": score, "de": score - 10, "wer": 50 - score, "stage1_updates": 30, "stage2_updates": 70}
 
     scores = {"none": [run(20), run(22)], "llm-ctc": [run(40), run(41)]}
-    table = summary(scores, {"none": (0.0, 0.1), "llm-ctc": (0.05, 0.1)}, 60)
+    columns = {"fr": "French BLEU", "de": "German BLEU"}
+    table = summary(scores, {"none": (0.0, 0.1), "llm-ctc": (0.05, 0.1)}, 60, columns)
     line = next(line for line in table.splitlines() if line.startswith("llm-ctc"))
     assert "40.5 ±6.4 (40.0 41.0)" in line
     assert line.endswith("50/100")
-    draw(scores, tmp_path / "table.png")
+    draw(scores, tmp_path / "table.png", columns)
     assert (tmp_path / "table.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_an_unknown_arm_is_refused():
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "ablations" / "run.py", "--group", "losses", "--arms", "nonsense"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--group", "losses", "--arms", "nonsense"], "no such arm; losses has sparqle, stm+stg"),
+        (["--data", "human", "--group", "shape"], "--data human goes with --group objectives and --llm plain"),
+        (["--data", "human", "--llm", "demo"], "--data human goes with --group objectives and --llm plain"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_what_can(words, sentence):
+    script = ROOT / "examples" / "ablations" / "run.py"
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no such arm; losses has sparqle, stm+stg" in done.stderr
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_arm_of_a_corpus_becomes_commands_with_its_own_folders(name, tmp_path):
+    corpus = CORPORA[name]
+    args = SimpleNamespace(data=name, group="objectives", llm="plain", out=tmp_path, seeds=[1])
+    arms = [arm for group in corpus.groups for arm in GROUPS[group]]
+    ablations = Ablations(args, arms)
+    for arm in arms:
+        recipe = ablations.recipe(arm, 1, tmp_path / "arm", (3, 5))
+        line = recipe.stage2(pretrained=arm.stage1 is not None).line
+        assert f"--llm {tmp_path}/seed1/llm_plain" in line
+        assert f"--save-dir {tmp_path}/arm/stage2" in line
+        assert "--max-update 5" in line
+        if arm.stage1 is not None:
+            assert "{llm}" not in recipe.stage1().line
+            assert "--query-start monotonic" in recipe.stage1().line
+
+
+def test_text_for_the_language_model_of_human_speech_holds_no_test_sentence():
+    held_out = ["Please enter your password now."]
+    training = [
+        *held_out,
+        "Please enter your number now.",
+        "Please enter the number again.",
+        "Enter your password again.",
+    ]
+    found = text_corpus(training, held_out, 60, seed=1)
+    assert len(found) == 60
+    assert {*found} >= {*training[1:]}
+    assert all(spoken_words(text) != spoken_words(held_out[0]) for text in found)

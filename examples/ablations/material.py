@@ -1,0 +1,98 @@
+"""What the ablations train and score on: the demo's corpus, or recordings of human speech."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "demo"), str(HERE.parent / "whisper_encoder")]
+
+import data as demo  # noqa: E402
+import recordings  # noqa: E402
+from pipeline import Command, run_together  # noqa: E402
+from recipe import Recipe, tokenizer  # noqa: E402
+
+# Folders of the language models: an ordinary one, and the demo's, which has met text spread out as queries come.
+LLMS = {"plain": "llm_plain", "demo": "llm"}
+
+
+class Demo:
+    """Synthetic speech, translated from English into French, and into German without any German in the training."""
+
+    groups = ("objectives", "losses", "shape", "tasks")
+    llms = ("plain", "demo")
+    # Score -> the split, the metric and the title of its column.
+    scores: Mapping[str, tuple[str, str, str]] = {
+        "fr": ("test_fr", "bleu", "French BLEU"),
+        "de": ("test_de", "bleu", "zero-shot German BLEU"),
+        "wer": ("test_asr", "wer", "WER"),
+    }
+    shape: tuple[object, ...] = ("--query-start", "monotonic")
+
+    def prepare(self, folder: Path, seed: int, llm: str, started: float) -> None:
+        """Everything that training starts from, where it is not there yet."""
+        if not (folder / "features" / "valid_stage2.tsv").exists():
+            demo.prepare(folder, seed, started)
+        if not (folder / LLMS[llm] / "config.json").exists():
+            run_together([demo.plain_llm(folder, seed, LLMS[llm])], started)
+
+    def recipe(self, folder: Path, seed: int) -> Recipe:
+        """Where these things are."""
+        return demo.demo_recipe(folder, seed)
+
+    def test(self, folder: Path) -> Path:
+        """Folder of the test manifests."""
+        return folder / "manifests"
+
+
+class Human:
+    """Whisper's encoder on human and synthetic speech (recipe `whisper_encoder`), transcribed; tested on the human."""
+
+    groups = ("objectives",)
+    llms = ("plain",)
+    scores: Mapping[str, tuple[str, str, str]] = {
+        "wer": (recordings.TEST, "wer", "WER"),
+        "shuffled": (recordings.CONTROL, "wer", "WER, shuffled audio"),
+    }
+    # A query for 80 ms, as many as a recording is long: announcements take 0.6 to 11 seconds.
+    shape: tuple[object, ...] = (
+        "--query-start", "monotonic", "--query-window-seconds", 0.96, "--queries-per-window", 12,
+    )  # fmt: skip
+    vocabulary = 2000  # of the language model
+    word_pieces = 600  # of the transcripts' tokenizer
+
+    def prepare(self, folder: Path, seed: int, llm: str, started: float) -> None:
+        recordings.prepare(folder, seed, started)
+        recipe = self.recipe(folder, seed)
+        if not (recipe.features / f"{recordings.MANIFESTS[-1]}.tsv").exists():
+            run_together([recipe.extract(recordings.MANIFESTS)], started)
+        for split in ("train", "valid"):
+            recordings.with_answers(recipe.features / f"{split}_stage1.tsv", recipe.features / f"{split}_stage2.tsv")
+        if not recipe.tokenizer.exists():
+            run_together([tokenizer(recipe, self.word_pieces)], started)
+        if not (folder / LLMS[llm] / "config.json").exists():
+            words = [sys.executable, Path(recordings.__file__).with_name("text.py"), "--build", folder, "--out", folder]
+            run_together([Command("text", [*words, "--seed", seed], recipe.log("text"))], started)
+            model = demo.plain_llm(folder, seed, LLMS[llm])
+            run_together([Command(model.name, [*model.words, "--vocab", self.vocabulary], model.log)], started)
+
+    def recipe(self, folder: Path, seed: int) -> Recipe:
+        return Recipe(
+            out=folder,
+            audio=folder / "manifests",
+            features=folder / "features",
+            encoder=folder / "whisper-base",
+            llm=folder / LLMS["plain"],
+            tokenizer=folder / "tokenizer",
+            stage1_updates=0,
+            stage2_updates=0,
+            seed=seed,
+        )
+
+    def test(self, folder: Path) -> Path:
+        return folder / "prompts"  # the same recordings, with the answers of stage 2
+
+
+CORPORA: dict[str, Demo | Human] = {"demo": Demo(), "human": Human()}
