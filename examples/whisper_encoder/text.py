@@ -1,8 +1,8 @@
 """Written English of the recordings' kind, for a small language model of the ablations (`demo/lm.py --plain`).
 
 `python examples/whisper_encoder/text.py --build build/whisper_encoder --out DIR` writes `corpus/{text,valid,test}.tsv`
-with the column `en` alone filled: the training transcripts, new announcements, sentences of the demo's grammar, and words
-in no order, some of them invented, without which so small a model learns sentences and not to repeat what it is given.
+with the column `en` alone filled: the training transcripts, new announcements, sentences of the demo's grammar, and
+words in no order, some of them invented; without these so small a model learns sentences, and not to repeat its input.
 No text of the valid and test recordings is among them.
 """
 
