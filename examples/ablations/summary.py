@@ -1,4 +1,4 @@
-"""The table and the picture of an ablation: the mean over the seeds with its interval, and every seed."""
+"""The table and the picture of an ablation: means over the seeds with intervals, every seed, differences of arms."""
 
 from __future__ import annotations
 
@@ -24,25 +24,37 @@ def summary(
     seconds: float,
     columns: Mapping[str, str],
 ) -> str:
-    """Text table of the arms; `columns` are the titles of the scores."""
+    """Text table of the arms; `columns` are the titles of the scores.
+
+    Below it the differences to the first arm. Seeds have corpora and models of their own, which an arm and the first
+    share: the differences are taken seed by seed, and spread less than the scores.
+    """
     head = f"{'':<28}" + "".join(f"{title:>36}" for title in columns.values())
     lines = [head + f"{'updates 1/2':>14}{'ms an update 1/2':>18}"]
     for arm, runs in scores.items():
-        cells = []
-        for column in columns:
-            values = [run[column] for run in runs]
-            each = " ".join(f"{value:.1f}" for value in values)
-            wide = half_width(values)
-            spread = f"±{wide:.1f}" if wide != float("inf") else ""
-            cells.append(f"{f'{mean(values):.1f} {spread} ({each})':>36}")
+        cells = [cell([run[column] for run in runs]) for column in columns]
         updates = f"{runs[0]['stage1_updates']:.0f}/{runs[0]['stage2_updates']:.0f}"
         cost = "/".join(f"{1000 * value:.0f}" if value else "-" for value in costs[arm])
         lines.append(f"{arm:<28}" + "".join(cells) + f"{updates:>14}{cost:>18}")
+    (name, first), *others = scores.items()
+    if others:
+        lines.append(f"Differences to {name}, seed by seed:")
+    for arm, runs in others:
+        pairs = list(zip(runs, first, strict=True))
+        lines.append(f"{arm:<28}" + "".join(cell([run[c] - other[c] for run, other in pairs], "+") for c in columns))
     lines.append(
         f"Mean ± half of its 95 % interval over {len(next(iter(scores.values())))} seeds (Student's t), and each seed; "
         f"{seconds:g} CPU seconds of training an arm."
     )
     return "\n".join(lines)
+
+
+def cell(values: Sequence[float], sign: str = "") -> str:
+    """The mean, half of its interval where there is one, and each value."""
+    each = " ".join(f"{value:{sign}.1f}" for value in values)
+    wide = half_width(values)
+    spread = f"±{wide:.1f} " if wide != float("inf") else ""
+    return f"{f'{mean(values):{sign}.1f} {spread}({each})':>36}"
 
 
 def draw(scores: Mapping[str, Sequence[Mapping[str, float]]], path: Path, columns: Mapping[str, str]) -> None:

@@ -77,9 +77,10 @@ def test_the_table_has_every_arm_and_seed(tmp_path):
     scores = {"none": [run(20), run(22)], "llm-ctc": [run(40), run(41)]}
     columns = {"fr": "French BLEU", "de": "German BLEU"}
     table = summary(scores, {"none": (0.0, 0.1), "llm-ctc": (0.05, 0.1)}, 60, columns)
-    line = next(line for line in table.splitlines() if line.startswith("llm-ctc"))
+    line, difference = (line for line in table.splitlines() if line.startswith("llm-ctc"))
     assert "40.5 ±6.4 (40.0 41.0)" in line
     assert line.endswith("50/100")
+    assert "+19.5 ±6.4 (+20.0 +19.0)" in difference
     draw(scores, tmp_path / "table.png", columns)
     assert (tmp_path / "table.png").read_bytes()[1:4] == b"PNG"
 
