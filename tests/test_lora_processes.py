@@ -13,11 +13,16 @@ LORA = ["--lora-rank", 4, "--lora-target", "all-linear"]
 
 
 @pytest.mark.long
-def test_two_processes_train_lora_as_one_does(twelve, tmp_path):
-    """At a fifth of the other tests' rate: LoRA moves the LLM's weights by far more than the adapter's steps, and at
-    0.01 the last digit grows to 2e-6 or, from another start, 1.3e-5 in 20 updates; at 0.002 to 1e-7."""
+@pytest.mark.parametrize(
+    "rate",
+    [
+        0.002,
+        pytest.param(0.01, marks=pytest.mark.xfail(reason="rounding grows: 2e-6 apart in one run, 1.3e-5 in another")),
+    ],
+)
+def test_two_processes_train_lora_as_one_does(twelve, tmp_path, rate):
     train_here(pretrain_arguments(twelve, tmp_path / "first", updates=1))
-    more = ["--pretrained-adapter", tmp_path / "first" / "checkpoint_last.pt", *LORA, "--lr", 0.002]
+    more = ["--pretrained-adapter", tmp_path / "first" / "checkpoint_last.pt", *LORA, "--lr", rate]
     for count in (1, 2):
         train_together(twelve, tmp_path, finetune_arguments, count, 20, *more)
     alone, together = (

@@ -176,16 +176,30 @@ EVERY_LOSS = ["--dropout", 0, "--log-interval", 1, "--log-format", "json", "--di
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("stage", [1, 2])
-def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(world, tmp_path, stage, caplog):
-    """200 updates without dropout. Stage 1 goes on from 200 others: the moment at which its contrastive loss leaves
-    the plateau of a new adapter hangs on the last digit, in fp32 too (docs/distributed.md)."""
+@pytest.mark.parametrize(
+    ("stage", "new"),
+    [
+        pytest.param(
+            1,
+            True,
+            marks=pytest.mark.xfail(
+                reason="fp16 was 4.5 %, bf16 3.1 % away: when the contrastive loss leaves its plateau hangs on the last "
+                "digit, and fp32 parts from fp32 too (docs/distributed.md)"
+            ),
+        ),
+        (1, False),
+        (2, True),
+    ],
+    ids=["stage 1, new adapter", "stage 1, behind the plateau", "stage 2, new adapter"],
+)
+def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(world, tmp_path, stage, new, caplog):
+    """200 updates without dropout, the mean of every 20 of them."""
     curves = {}
     start = ["--lr", 1e-3]
-    if stage == 1:
+    if not new:
         first = tmp_path / "first"
-        train_here(pretrain_arguments(world, first, "--dropout", 0, "--disable-validation", "--lr", 1e-3, updates=200))
-        start = ["--lr", 5e-4, "--finetune-from-model", first / "checkpoint_last.pt"]
+        train_here(pretrain_arguments(world, first, "--dropout", 0, "--disable-validation", *start, updates=200))
+        start += ["--finetune-from-model", first / "checkpoint_last.pt"]
     for trainer, options in TRAINERS.items():
         more = [*options, *EVERY_LOSS, *start]
         if stage == 1:
