@@ -183,8 +183,8 @@ EVERY_LOSS = ["--dropout", 0, "--log-interval", 1, "--log-format", "json", "--di
             1,
             True,
             marks=pytest.mark.xfail(
-                reason="fp16 was 4.5 %, bf16 3.1 % away: when the contrastive loss leaves its plateau hangs on the last "
-                "digit, and fp32 parts from fp32 too (docs/distributed.md)"
+                reason="fp16 was 4.5 %, bf16 3.1 % away: when the contrastive loss leaves its plateau hangs on the "
+                "last digit, and fp32 parts from fp32 too (docs/distributed.md)"
             ),
         ),
         (1, False),
