@@ -199,7 +199,7 @@ def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(world, tm
     if not new:
         first = tmp_path / "first"
         train_here(pretrain_arguments(world, first, "--dropout", 0, "--disable-validation", *start, updates=200))
-        start += ["--finetune-from-model", first / "checkpoint_last.pt"]
+        start = ["--lr", 5e-4, "--finetune-from-model", first / "checkpoint_last.pt"]
     for trainer, options in TRAINERS.items():
         more = [*options, *EVERY_LOSS, *start]
         if stage == 1:
