@@ -56,7 +56,7 @@ pretrained-llm: $(STAMP)
 	$(PY) examples/pretrained_llm/run.py
 
 ablations: $(STAMP)
-	$(PY) examples/ablations/run.py --group objectives
+	$(PY) examples/ablations/run.py
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

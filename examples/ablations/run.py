@@ -1,6 +1,6 @@
 """Ablations: every arm gets the same CPU time; one table with intervals over the seeds.
 
-    python examples/ablations/run.py --group objectives
+    python examples/ablations/run.py
 
 What is there already is not made again: a broken-off run goes on where it was.
 """
@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from recipe import Recipe  # noqa: E402
 from results import read_scores, write_json  # noqa: E402
 from summary import draw, summary  # noqa: E402
 
+ALL = "all"
 # Options of stage 2 that are refused without a stage 1.
 USE_STAGE1 = {"--compress-queries", "--freeze-qformer"}
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--data", choices=sorted(CORPORA), default="demo", help="the demo's corpus, or human recordings"
     )
-    parser.add_argument("--group", choices=sorted(GROUPS), default="objectives", help="which arms")
+    parser.add_argument("--group", choices=[ALL, *sorted(GROUPS)], default=ALL, help="which arms")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="each has its own data and models")
     parser.add_argument("--llm", choices=sorted(LLMS), default="plain", help="an ordinary LM, or the demo's")
     parser.add_argument("--seconds", type=float, default=120, help="CPU seconds of training, both stages together")
@@ -44,24 +45,29 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", help="only these arms of the group")
     args = parser.parse_args()
     corpus = CORPORA[args.data]
-    if args.group not in corpus.groups or args.llm not in corpus.llms:
+    if args.group not in (ALL, *corpus.groups) or args.llm not in corpus.llms:
         parser.error(
             f"--data {args.data} goes with --group {'|'.join(corpus.groups)} and --llm {'|'.join(corpus.llms)}"
         )
-    arms = [arm for arm in GROUPS[args.group] if not args.arms or arm.name in args.arms]
-    if not arms:
-        parser.error(f"no such arm; {args.group} has {', '.join(arm.name for arm in GROUPS[args.group])}")
+    groups = {name: GROUPS[name] for name in (corpus.groups if args.group == ALL else (args.group,))}
+    known = dict.fromkeys(arm.name for group in groups.values() for arm in group)
+    unknown = [name for name in args.arms or () if name not in known]
+    if unknown:
+        parser.error(f"no such arm: {', '.join(unknown)}; {args.group} has {', '.join(known)}")
+    if args.arms:
+        groups = {name: tuple(arm for arm in group if arm.name in args.arms) for name, group in groups.items()}
     try:
-        Ablations(args, arms).run()
+        Ablations(args, {name: group for name, group in groups.items() if group}).run()
     except CommandFailed as error:
         sys.exit(f"error: {error}")
 
 
 class Ablations:
-    """Trains and scores `arms` on every seed as `args` say."""
+    """Trains and scores the arms of `groups` on every seed as `args` say."""
 
-    def __init__(self, args: argparse.Namespace, arms: Sequence[Arm]) -> None:
-        self.args, self.arms = args, arms
+    def __init__(self, args: argparse.Namespace, groups: Mapping[str, Sequence[Arm]]) -> None:
+        self.args, self.groups = args, groups
+        self.arms = {arm.name: arm for group in groups.values() for arm in group}.values()
         self.corpus = CORPORA[args.data]
         self.out: Path = args.out or Path("build/ablations") / args.data
         self.started = time.monotonic()
@@ -74,13 +80,19 @@ class Ablations:
         for seed in self.args.seeds:
             for arm in self.arms:
                 scores[arm.name].append(self.train_and_score(arm, seed, costs))
+        for name, group in self.groups.items():
+            self.show(name, {arm.name: scores[arm.name] for arm in group}, costs)
+        if len(self.groups) > 1:
+            self.show(ALL, scores, costs)
+
+    def show(self, name: str, scores: dict[str, list[dict[str, float]]], costs: dict[str, tuple[float, float]]) -> None:
+        """A table and a picture of some arms."""
         columns = {score: title for score, (_, _, title) in self.corpus.scores.items()}
         table = summary(scores, costs, self.args.seconds, columns)
-        print(f"\n{table}")
-        path = self.folder / f"{self.args.group}.txt"
+        path = self.folder / f"{name}.txt"
         path.write_text(table + "\n", encoding="utf-8")
         draw(scores, path.with_suffix(".png"), columns)
-        print(f"\n{path}, {path.with_suffix('.png')}")
+        print(f"\n{name}\n{table}\n\n{path}, {path.with_suffix('.png')}")
 
     @property
     def folder(self) -> Path:

@@ -88,7 +88,7 @@ def test_the_table_has_every_arm_and_seed(tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--group", "losses", "--arms", "nonsense"], "no such arm; losses has sparqle, stm+stg"),
+        (["--group", "losses", "--arms", "sparqle", "nonsense"], "no such arm: nonsense; losses has sparqle, stm+stg"),
         (["--data", "human", "--group", "shape"], "--data human goes with --group objectives and --llm plain"),
         (["--data", "human", "--llm", "demo"], "--data human goes with --group objectives and --llm plain"),
     ],
@@ -100,13 +100,32 @@ def test_what_cannot_be_run_is_refused_with_what_can(words, sentence):
     assert sentence in done.stderr
 
 
+def test_one_command_ends_with_a_table_of_each_group_and_one_of_all(tmp_path, monkeypatch):
+    args = SimpleNamespace(data="demo", group="all", llm="plain", out=tmp_path, seeds=[1, 2, 3], seconds=120)
+    ablations = Ablations(args, GROUPS)
+    trained = []
+
+    def train(arm, seed, _costs):
+        trained.append((arm.name, seed))
+        return {"fr": 40.0 + seed, "de": 20.0, "wer": 30.0, "stage1_updates": 30, "stage2_updates": 70}
+
+    monkeypatch.setattr(ablations, "costs", lambda: dict.fromkeys(ARMS, (0.1, 0.1)))
+    monkeypatch.setattr(ablations, "train_and_score", train)
+    monkeypatch.setattr(type(ablations.corpus), "prepare", lambda *_: None)
+    ablations.run()
+    assert sorted(trained) == sorted((name, seed) for name in ARMS for seed in (1, 2, 3)), "each arm once a seed"
+    for name, group in {**GROUPS, "all": ARMS.values()}.items():
+        table = (tmp_path / "plain" / f"{name}.txt").read_text()
+        assert all(f"{arm.name:<28}" in table for arm in group)
+        assert (tmp_path / "plain" / f"{name}.png").read_bytes()[1:4] == b"PNG"
+
+
 @pytest.mark.parametrize("name", CORPORA)
 def test_every_arm_of_a_corpus_becomes_commands_with_its_own_folders(name, tmp_path):
     corpus = CORPORA[name]
-    args = SimpleNamespace(data=name, group="objectives", llm="plain", out=tmp_path, seeds=[1])
-    arms = [arm for group in corpus.groups for arm in GROUPS[group]]
-    ablations = Ablations(args, arms)
-    for arm in arms:
+    args = SimpleNamespace(data=name, group="all", llm="plain", out=tmp_path, seeds=[1])
+    ablations = Ablations(args, {group: GROUPS[group] for group in corpus.groups})
+    for arm in ablations.arms:
         recipe = ablations.recipe(arm, 1, tmp_path / "arm", (3, 5))
         line = recipe.stage2(pretrained=arm.stage1 is not None).line
         assert f"--llm {tmp_path}/seed1/llm_plain" in line
