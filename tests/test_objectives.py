@@ -125,6 +125,26 @@ def test_a_new_projector_starts_among_the_embeddings(kind):
     assert 0.3 < (points - 0.5).std().item() / 0.02 < 1.5
 
 
+def test_a_step_of_adam_moves_a_scaled_projectors_points_alike_whatever_the_size_of_the_embeddings():
+    """In units of how far apart embeddings are. A linear one's fly the farther the smaller the embeddings are."""
+    hidden = F.layer_norm(torch.randn(50, 48, generator=torch.Generator().manual_seed(0)), (48,))
+    table = torch.randn(500, 64, generator=torch.Generator().manual_seed(1))
+    moved = {}
+    for kind in ("linear", "scaled"):
+        for size in (1.0, 0.01):
+            torch.manual_seed(2)
+            projector = build_projector(kind, 48, 64)
+            start_among(projector, size * table)
+            optimizer = torch.optim.Adam(projector.parameters(), lr=2e-3)
+            before = projector(hidden)
+            (before - size * table[0]).square().sum().backward()
+            optimizer.step()
+            moved[kind, size] = float((projector(hidden) - before).square().mean().sqrt()) / size
+    assert moved["scaled", 0.01] == pytest.approx(moved["scaled", 1.0], rel=0.02)
+    assert moved["scaled", 1.0] < 0.1
+    assert moved["linear", 0.01] > 50 * moved["scaled", 0.01]
+
+
 SUMS = [*OBJECTIVES, "sparqle", "stc+stg", "stm+llm-ctc", "sparqle+stg-outputs+ctc+llm-ctc"]
 
 
@@ -188,13 +208,28 @@ def test_transcripts_without_room_are_counted(world):
     assert log["ctc_rows"] == 8
 
 
-def test_stage2_takes_the_projector_along(world, tmp_path):
-    first = build_stage1(world, "--objective", "llm-ctc", "--llm", str(world.llm), "--projector", "mlp")
+@pytest.mark.parametrize("kind", ["mlp", "scaled"])
+def test_stage2_takes_the_projector_along(world, tmp_path, kind):
+    first = build_stage1(world, "--objective", "llm-ctc", "--llm", str(world.llm), "--projector", kind)
     path = save_adapter(first, tmp_path / "stage1.pt")
     second = build_stage2_from(world, path)
     for name, value in first.model.adapter.projector.state_dict().items():
         assert torch.equal(second.model.adapter.projector.state_dict()[name], value)
-    assert str(second.cfg.model.projector) == "mlp"
+    assert str(second.cfg.model.projector) == kind
+
+
+@pytest.mark.parametrize("first", ["sparqle", None])
+def test_a_scaled_projector_that_is_new_in_stage2_knows_the_llms_embeddings(world, tmp_path, first):
+    more = ["--projector", "scaled"]
+    if first:
+        path = save_adapter(build_stage1(world, "--objective", first), tmp_path / "stage1.pt")
+        built = build_stage2_from(world, path, *more)
+    else:
+        built = build_stage2(world, *more)
+    table = built.model.llm.all_embeddings().float()
+    projector = built.model.adapter.projector
+    torch.testing.assert_close(projector.mean, table.mean(dim=0))
+    assert float(projector.spread) == pytest.approx(float((table - table.mean(dim=0)).square().mean().sqrt()), rel=1e-4)
 
 
 def test_the_projector_of_another_llm_is_refused(world, tmp_path):

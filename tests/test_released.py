@@ -183,6 +183,25 @@ def test_a_new_checkpoint_goes_out_and_comes_back(world, tmp_path):
     same(built.model.state_dict(), model_of(tmp_path / "y.pt"))
 
 
+def test_a_scaled_projector_is_published_as_the_linear_one_that_computes_the_same(world, tmp_path):
+    from models import build, stage2_arguments
+
+    built = build([*stage2_arguments(world), "--projector", "scaled"])
+    projector = built.model.adapter.projector.eval()
+    torch.nn.init.normal_(projector.bias)
+    options = {
+        name: value if isinstance(value, int | float | bool | None) else str(value)
+        for name, value in dict(built.cfg.model).items()
+    }
+    torch.save({"model": built.model.state_dict(), "cfg": {"model": options}}, tmp_path / "x.pt")
+    sparqle("import", "--reverse", tmp_path / "x.pt", "-o", tmp_path / "out.pt")
+    published = model_of(tmp_path / "out.pt")
+    hidden = torch.randn(3, projector.in_features)
+    found = hidden @ published["llama_proj.weight"].T + published["llama_proj.bias"]
+    torch.testing.assert_close(found, projector(hidden).detach())
+    assert not [name for name in published if "spread" in name]
+
+
 def test_the_hugging_face_stage_2_computes_what_its_trainer_does(parts, sizes, tmp_path):
     """Against the same formula written out: linear layer, queries, projector, LayerNorm."""
     file = written(tmp_path / "in.pt", change=hugging_face_stage2, place="")

@@ -15,6 +15,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.interop.released import RECORD, save
 from sparqle_fairseq.interop.sparqle import POSITION_IDS, SECOND_NAMES, published_names
 from sparqle_fairseq.models.identity import STATE_NAME
+from sparqle_fairseq.models.projector import as_linear
 
 LAYOUTS = ("fairseq", "huggingface")
 # Options that change what the same tensors compute, and their values in the published model.
@@ -27,6 +28,7 @@ _PUBLISHED = {
     "compress_queries": False,
 }
 _ADAPTER = "adapter."
+_PROJECTOR = "projector."
 
 
 class Published(NamedTuple):
@@ -57,9 +59,9 @@ def publish(checkpoint: Path, output: Path, *, spelling: str | None = None, layo
         raise SparqleError(f"{output} exists already; give another name with --output, or move it away")
     state, options = _read(checkpoint)
     record = (state.get("extra_state") or {}).get(RECORD) or {}
-    own = _adapter(checkpoint, state["model"])
+    own = _linear_projector(_adapter(checkpoint, state["model"]))
     _check_options(checkpoint, options)
-    stage = 2 if any(name.startswith("projector.") for name in own) else 1
+    stage = 2 if any(name.startswith(_PROJECTOR) for name in own) else 1
     first = any("matching_head." in name or "projector." in name for name in record.get("names", {}))
     used = spelling or ("llm" if first or "projector.1.weight" in own else "llama")
     try:
@@ -114,6 +116,15 @@ def _adapter(checkpoint: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]
             "written in the published layout"
         )
     return {name.removeprefix(_ADAPTER): value for name, value in model.items() if name != STATE_NAME}
+
+
+def _linear_projector(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With `--projector scaled` as the linear one that computes the same; else as it is."""
+    projector = {name.removeprefix(_PROJECTOR): value for name, value in own.items() if name.startswith(_PROJECTOR)}
+    if "spread" not in projector:
+        return dict(own)
+    others = {name: value for name, value in own.items() if not name.startswith(_PROJECTOR)}
+    return others | {f"{_PROJECTOR}{name}": value for name, value in as_linear(projector).items()}
 
 
 def _check_options(checkpoint: Path, options: Mapping[str, Any]) -> None:

@@ -105,7 +105,10 @@ class AdapterConfig(FairseqDataclass):
     channel_mask_width: int = field(default=64, metadata={"help": "widest such range, in channels"})
     projector: ChoiceEnum(list(PROJECTORS)) = field(  # type: ignore[valid-type]
         default="linear",
-        metadata={"help": "what turns query outputs into embeddings of the LLM (in stage 1 for llm-ctc alone)"},
+        metadata={
+            "help": "what turns query outputs into embeddings of the LLM (in stage 1 for llm-ctc alone): linear (as "
+            "published), mlp, linear-norm, or scaled: linear in units of the LLM's embeddings, which learns fastest"
+        },
     )
 
 

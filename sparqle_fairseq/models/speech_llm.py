@@ -35,7 +35,7 @@ from sparqle_fairseq.models.llm_sharding import check_sharding
 from sparqle_fairseq.models.lora import LoRA, add_lora, check_lora_options, fill_lora, take_lora_options
 from sparqle_fairseq.models.masking import FeatureMasks
 from sparqle_fairseq.models.pretrain_model import open_speech_encoder
-from sparqle_fairseq.models.projector import build_projector
+from sparqle_fairseq.models.projector import ScaledLinear, build_projector, start_among
 from sparqle_fairseq.models.prompted_llm import PromptedLLM
 from sparqle_fairseq.models.qformer import QFormer, QFormerConfig
 from sparqle_fairseq.models.quantized import quantize
@@ -147,6 +147,7 @@ class SpeechLLM(AdaptedModel):
                 if cfg[option]:
                     name = option.replace("_", "-")
                     raise SparqleError(f"--{name} uses what stage 1 has learned; give it with --pretrained-adapter")
+            _place(adapter.projector, llm)
         model = cls(encoder, adapter, llm)
         model.answer = str(cfg.answer)
         return model
@@ -296,10 +297,17 @@ def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder, llm: 
             f"--compress-queries needs an adapter of --objective llm-ctc, and --pretrained-adapter {path} is none"
         )
     if not any(name.startswith("projector.") for name in state):  # a stage-1 checkpoint: the projector is new
+        _place(adapter.projector, llm)
         state |= {f"projector.{name}": value for name, value in adapter.projector.state_dict().items()}
     fill_lora(state, adapter.lora)
     check_names(state, adapter, f"--pretrained-adapter {path}")
     adapter.load_state_dict(state)
+
+
+def _place(projector: nn.Module, llm: LanguageModel) -> None:
+    """Let a new projector that needs it know where the LLM's embeddings lie."""
+    if isinstance(projector, ScaledLinear):
+        start_among(projector, llm.all_embeddings())
 
 
 # Without --pretrained-adapter the sizes must come from somewhere.
