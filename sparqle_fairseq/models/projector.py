@@ -15,11 +15,14 @@ PROJECTORS = ("linear", "mlp", "linear-norm", "scaled")
 class ScaledLinear(nn.Linear):
     """A linear layer that speaks in units of the LLM's embeddings: their mean + their spread x (W x + b).
 
-    Adam moves a weight by about the learning rate, whatever the weight's size. An LLM's embeddings differ by 0.1 or less
-    in each dimension; the weights that write such small numbers are small too, and a rate that suits the Q-Former
+    Adam moves a weight by about the learning rate, whatever the weight's size. Embeddings of an LLM differ by 0.1 or
+    less in each dimension; the weights that write such small numbers are small too, and a rate that suits the Q-Former
     throws them about. Here W and b have the size of the Q-Former's own weights. `mean` (M,) and `spread` (one number)
     come from the LLM and do not learn.
     """
+
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, width: int, llm_width: int) -> None:
         super().__init__(width, llm_width)
