@@ -56,6 +56,7 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         Arm("speech in every 2nd layer", TO_LLM, shape=("--cross-attention-freq", 2)),
         Arm("mlp projector", TO_LLM, shape=("--projector", "mlp")),
         Arm("scaled projector", TO_LLM, shape=("--projector", "scaled")),
+        Arm("12 queries, scaled projector", TO_LLM, shape=("--queries", 12, "--projector", "scaled")),
         Arm("linear-norm projector", TO_LLM, shape=("--projector", "linear-norm")),
         Arm("published query start", TO_LLM, shape=("--query-start", "learned")),
         Arm("Q-Former frozen in stage 2", TO_LLM, ("--freeze-qformer",)),

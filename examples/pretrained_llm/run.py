@@ -24,10 +24,11 @@ from recordings import prepare as prepare_recordings  # noqa: E402
 from results import read_scores, samples, table, write_json  # noqa: E402
 
 VOCABULARY = 600
-# The Q-Former: 12 queries for every 0.96 s, so a query has 80 ms of speech, and CTC twice the room it needs.
+# The Q-Former: 16 queries for every 0.96 s, so a query has 60 ms of speech, and CTC twice the room it needs.
 STAGE1 = (
-    "--query-start", "monotonic", "--query-window-seconds", 0.96, "--queries-per-window", 12,
-    "--hidden-size", 256, "--ffn-size", 1024, "--objective", "llm-ctc", "--llm-ctc-sample", 2048,
+    "--query-start", "monotonic", "--query-window-seconds", 0.96, "--queries-per-window", 16,
+    "--hidden-size", 256, "--ffn-size", 1024, "--projector", "scaled", "--lr", 0.0007,
+    "--objective", "llm-ctc", "--llm-ctc-sample", 1024,
 )  # fmt: skip
 STAGE2 = ("--compress-queries", "--lr", 0.0003, "--batch-size", 4, "--validate-interval-updates", 0)
 
@@ -40,7 +41,10 @@ def main() -> None:
         "--whisper", type=Path, default=Path("build/whisper_encoder"), help="folder of the recipe whisper_encoder"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stage1-updates", type=int, default=3000)
+    parser.add_argument(
+        "--merges", type=int, default=1000, help="of the LLM's tokenizer, which spell transcripts in stage 1; 0 = all"
+    )
+    parser.add_argument("--stage1-updates", type=int, default=2000)
     parser.add_argument("--stage2-updates", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a command")
     args = parser.parse_args()
@@ -100,7 +104,7 @@ def make_recipe(args: argparse.Namespace, encoder: Path, llm: Path) -> Recipe:
         stage2_updates=args.stage2_updates,
         seed=args.seed,
         threads=args.threads,
-        stage1_options=(*STAGE1, "--llm", llm),
+        stage1_options=(*STAGE1, "--llm-ctc-merges", args.merges, "--llm", llm),
         stage2_options=("--prompt-templates", HERE / "instructions.yaml", *STAGE2),
     )
 
