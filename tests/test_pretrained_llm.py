@@ -160,7 +160,7 @@ def test_only_training_samples_the_vocabulary():
 
 
 def test_every_option_of_the_recipe_is_one_of_fairseq_train(tmp_path):
-    args = Namespace(out=tmp_path, whisper=tmp_path / "whisper", merges=20, stage1_updates=5, stage2_updates=5, seed=1, threads=1)
+    args = Namespace(out=tmp_path, whisper=tmp_path / "whisper", stage1_updates=5, stage2_updates=5, seed=1, threads=1)
     recipe = run.make_recipe(args, tmp_path / "encoder", tmp_path / "llm")
     for command in (recipe.stage1(), recipe.stage2()):
         words = [str(word) for word in command.words[1:]]

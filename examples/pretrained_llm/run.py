@@ -41,9 +41,6 @@ def main() -> None:
         "--whisper", type=Path, default=Path("build/whisper_encoder"), help="folder of the recipe whisper_encoder"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--merges", type=int, default=1000, help="of the LLM's tokenizer, which spell transcripts in stage 1; 0 = all"
-    )
     parser.add_argument("--stage1-updates", type=int, default=2000)
     parser.add_argument("--stage2-updates", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a command")
@@ -104,7 +101,7 @@ def make_recipe(args: argparse.Namespace, encoder: Path, llm: Path) -> Recipe:
         stage2_updates=args.stage2_updates,
         seed=args.seed,
         threads=args.threads,
-        stage1_options=(*STAGE1, "--llm-ctc-merges", args.merges, "--llm", llm),
+        stage1_options=(*STAGE1, "--llm", llm),
         stage2_options=("--prompt-templates", HERE / "instructions.yaml", *STAGE2),
     )
 

@@ -9,7 +9,6 @@ import torch
 
 from sparqle_fairseq.data.dataset import pad_ids
 from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
-from sparqle_fairseq.data.spelling import Spelling
 from sparqle_fairseq.data.text import TranscriptTokenizer
 from sparqle_fairseq.keyed_random import text_key
 
@@ -20,16 +19,16 @@ NO_TOKEN = -1
 class TranscriptSide:
     """Encodes `src_text` with [CLS] and [SEP]; identity = equal transcripts.
 
-    With `spelling` also in the LLM's tokens, without any special one; with `pairs` also the `tgt_text` of translation
-    rows, in the same tokens as `src_text`.
+    With `llm_tokenizer` also in the LLM's tokens, without any special one; with `pairs` also the `tgt_text` of
+    translation rows, in the same tokens.
     """
 
     def __init__(
-        self, tokenizer: TranscriptTokenizer, max_tokens: int, spelling: Spelling | None = None, pairs: bool = False
+        self, tokenizer: TranscriptTokenizer, max_tokens: int, llm_tokenizer: Any = None, pairs: bool = False
     ) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
-        self.spelling = spelling
+        self.llm_tokenizer = llm_tokenizer
         self.pairs = pairs
         self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
 
@@ -44,8 +43,8 @@ class TranscriptSide:
             "identity": text_key(text),
             "utterance": text_key(row.id),
         }
-        if self.spelling is not None:
-            item["llm_text"] = self.spelling(text)
+        if self.llm_tokenizer is not None:
+            item["llm_text"] = self.llm_tokenizer.encode(text, add_special_tokens=False)
         if self.pairs:
             translation = row.tgt_text if row.task == "translation" else None
             item["foreign"] = self._encode(translation, "translation", where) if translation else None
@@ -68,7 +67,7 @@ class TranscriptSide:
             "identity": torch.tensor([item["identity"] for item in items]),
             "utterance": torch.tensor([item["utterance"] for item in items]),
         }
-        if self.spelling is not None:
+        if self.llm_tokenizer is not None:
             net_input["llm_text"], _ = pad_ids([item["llm_text"] for item in items], NO_TOKEN)
         if self.pairs:
             rows = [i for i, item in enumerate(items) if item["foreign"]]

@@ -134,13 +134,6 @@ class PretrainModelConfig(AdapterConfig):
             "of the LLM's vocabulary, drawn anew in each step: much cheaper; 0 = over all"
         },
     )
-    llm_ctc_merges: int = field(
-        default=0,
-        metadata={
-            "help": "for --objective llm-ctc: spell transcripts with the first so many byte-pair merges of the LLM's "
-            "tokenizer, in shorter and more frequent tokens, for little speech; 0 = as the LLM reads text"
-        },
-    )
     stm_negatives: ChoiceEnum(list(NEGATIVES)) = field(  # type: ignore[valid-type]
         default="hard",
         metadata={"help": "negatives of matching: drawn by similarity (hard, as published) or evenly (uniform)"},

@@ -9,7 +9,6 @@ from fairseq.models import register_model, register_model_architecture
 from fairseq.utils import split_paths
 from torch import Tensor
 
-from sparqle_fairseq.data.spelling import Spelling
 from sparqle_fairseq.data.text import TranscriptTokenizer, vocabulary_hash
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.interop.bert import load_bert
@@ -57,7 +56,6 @@ class PretrainModel(AdaptedModel):
         path: str,
         objective: dict[str, float],
         llm: LanguageModel | None = None,
-        llm_merges: int = 0,
     ) -> None:
         identity: dict[str, dict[str, Any]] = {
             "speech encoder": encoder.identity,
@@ -67,10 +65,9 @@ class PretrainModel(AdaptedModel):
             identity["LLM"] = llm.identity
         super().__init__(encoder, adapter, identity)
         self.tokenizer = tokenizer
-        # Objectives with their weights, and for llm-ctc the LLM's tokens. Of the LLM nothing else is kept.
+        # Objectives with their weights, and what the LLM's tokens are for llm-ctc. Of the LLM nothing else is kept.
         self.objective = objective
         self.llm_tokenizer = None if llm is None else llm.tokenizer
-        self.spelling = None if llm is None else Spelling(llm.tokenizer, llm_merges, llm.identity["path"])
 
     @classmethod
     def build_model(cls, cfg: PretrainModelConfig, task: Any) -> PretrainModel:
@@ -103,7 +100,7 @@ class PretrainModel(AdaptedModel):
         )
         if cfg.bert:
             load_bert(adapter.qformer, cfg.bert)
-        return cls(encoder, adapter, tokenizer, path, objective, llm, cfg.llm_ctc_merges)
+        return cls(encoder, adapter, tokenizer, path, objective, llm)
 
     def forward(
         self,

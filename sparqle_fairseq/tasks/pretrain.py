@@ -24,7 +24,7 @@ class PretrainTask(SpeechTask):
     def text_side(self, training: bool, saved: Any) -> TranscriptSide:
         positions = self.model.adapter.qformer.config.max_text_positions
         pairs = ADVERSARIAL in self.model.objective
-        return TranscriptSide(self.model.tokenizer, positions, self.model.spelling, pairs)
+        return TranscriptSide(self.model.tokenizer, positions, self.model.llm_tokenizer, pairs)
 
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
         super().load_dataset(split, *args, **kwargs)
