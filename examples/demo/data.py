@@ -44,5 +44,5 @@ def prepare(out: Path, seed: int, started: float) -> None:
 
 def plain_llm(out: Path, seed: int, name: str) -> Command:
     """An ordinary language model beside the demo's: it has met words in a row and nothing else."""
-    words = [sys.executable, HERE / "lm.py", "--out", out, "--seed", seed, "--plain", "--name", name]
+    words = [sys.executable, HERE / "lm.py", "--out", out, "--seed", seed, "--plain", "--name", name, "--steps", 1800]
     return Command(name, words, out / "logs" / f"{name}.log")

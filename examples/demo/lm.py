@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=1600, help="tokens")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--batch", type=int, default=32, help="examples a step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--noise", type=float, default=0.5, help="strongest noise at the source, relative to the words")
