@@ -261,16 +261,15 @@ def test_from_a_new_adapter_half_precision_follows_fp32_from_each_of_its_states(
     """
     folder = tmp_path / "fp32"
     more = ["--dropout", 0, "--lr", 1e-3, "--log-interval", 1, "--log-format", "json", "--disable-validation"]
-    whole = losses_by_update(
-        caplog, pretrain_arguments(world, folder, *more, "--save-interval-updates", 20, updates=200)
-    )
+    arguments = pretrain_arguments(world, folder, *more, "--save-interval", 5, updates=200)  # 4 updates an epoch
+    arguments.remove("--no-epoch-checkpoints")
+    whole = losses_by_update(caplog, arguments)
     for name in HALF:
         away = {}
         for start in range(0, 200, 20):
             go_on = []
             if start:
-                (checkpoint,) = folder.glob(f"checkpoint_*_{start}.pt")
-                as_of_half_precision(checkpoint, tmp_path / "start.pt")
+                as_of_half_precision(folder / f"checkpoint{start // 4}.pt", tmp_path / "start.pt")
                 go_on = ["--restore-file", tmp_path / "start.pt"]
             options = [*TRAINERS[name], *more, "--no-save", *go_on]
             part = losses_by_update(

@@ -107,8 +107,8 @@ def make_recipe(args: argparse.Namespace, encoder: Path, llm: Path) -> Recipe:
 
 
 def greedy(command: Command) -> Command:
-    """A beam of one: a beam of four takes this LLM four times as long."""
-    return replace(command, words=[*command.words, "--beam", 1])
+    """A beam of one: a beam of four takes this LLM four times as long. Unguarded it goes round in circles."""
+    return replace(command, words=[*command.words, "--beam", 1, "--loop-guard", "--max-tokens-a-second", 8])
 
 
 def report(results: dict[str, dict[str, Any]], args: argparse.Namespace, seconds: float) -> dict[str, Any]:
