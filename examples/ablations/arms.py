@@ -48,7 +48,7 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         Arm("llm-ctc+stc", ("--objective", "llm-ctc+stc", "--llm", "{llm}")),
         Arm("llm-ctc+stg", ("--objective", "llm-ctc+stg", "--llm", "{llm}")),
     ),
-    # The Q-Former and the projector, with the objective that the demo uses: 24 queries, linear.
+    # The Q-Former and the projector, with the objective that the demo uses. The first has 24 queries, linear.
     "shape": (
         LLM_CTC,
         Arm("12 queries", TO_LLM, shape=("--queries", 12)),
