@@ -1,4 +1,4 @@
-"""--compress-queries: the LLM is given what CTC reads from the queries, and nothing else changes."""
+"""--compress-queries: the LLM is given what CTC reads from the queries; --soft-tokens: as mixtures of its tokens."""
 
 from __future__ import annotations
 
@@ -56,10 +56,23 @@ def test_labels_are_the_nearest_points():
     assert torch.equal(space.labels(points), nearest)
 
 
-@pytest.fixture
-def compressed(world, tmp_path):
+def test_soft_tokens_are_the_tokens_weighted_by_their_softmax():
+    torch.manual_seed(0)
+    table = torch.randn(20, 8)
+    space = LLMSpace(table)
+    points = torch.randn(4, 6, 8)
+    shares = (-space.scale * torch.cdist(points, table).square()).softmax(dim=-1)
+    torch.testing.assert_close(space.soft_tokens(points), shares @ table)
+    # A query far beyond a token becomes that token, which the LLM has met in text.
+    corners = torch.eye(20)
+    torch.testing.assert_close(LLMSpace(corners).soft_tokens(10 * corners[None]), corners[None])
+
+
+@pytest.fixture(params=[(), ("--soft-tokens",)], ids=["means of queries", "soft tokens"])
+def compressed(request, world, tmp_path):
     first = with_objective(world, "llm-ctc")
-    built = build_stage2_from(world, save_adapter(first, tmp_path / "stage1.pt"), "--compress-queries")
+    path = save_adapter(first, tmp_path / "stage1.pt")
+    built = build_stage2_from(world, path, "--compress-queries", *request.param)
     built.model.eval()
     return built
 
@@ -99,3 +112,22 @@ def test_an_adapter_without_llm_ctc_is_refused(world, tmp_path):
     path = save_adapter(build_stage1(world), tmp_path / "stage1.pt")
     with pytest.raises(SparqleError, match="needs an adapter of --objective llm-ctc"):
         build_stage2_from(world, path, "--compress-queries")
+
+
+def test_the_llm_is_given_mixtures_of_its_tokens(world, tmp_path):
+    path = save_adapter(with_objective(world, "llm-ctc"), tmp_path / "stage1.pt")
+    joined = build_stage2_from(world, path, "--compress-queries").model.eval()
+    soft = build_stage2_from(world, path, "--compress-queries", "--soft-tokens")
+    sample = batch(soft, "train2", range(4))["net_input"]
+    speech = joined.encode_speech(sample["source"], sample["padding_mask"])
+    points, beyond = joined.adapter(speech.values, speech.padding_mask)
+    found, also_beyond = soft.model.eval().adapter(speech.values, speech.padding_mask)
+    assert torch.equal(beyond, also_beyond)
+    torch.testing.assert_close(found, joined.adapter.llm_space.soft_tokens(points))
+    assert not torch.allclose(found[~beyond], points[~beyond], atol=0.1)
+
+
+def test_soft_tokens_without_joined_queries_are_refused(world, tmp_path):
+    path = save_adapter(with_objective(world, "llm-ctc"), tmp_path / "stage1.pt")
+    with pytest.raises(SparqleError, match="give both"):
+        build_stage2_from(world, path, "--soft-tokens")

@@ -26,6 +26,7 @@ _PUBLISHED = {
     "speech_downsample": "none",
     "encoder_layer": "last",
     "compress_queries": False,
+    "soft_tokens": False,
 }
 _ADAPTER = "adapter."
 _PROJECTOR = "projector."

@@ -197,6 +197,13 @@ class SpeechLLMConfig(LoRAOptions, AdapterConfig):
             "to the same token; needs an adapter of --objective llm-ctc"
         },
     )
+    soft_tokens: bool = field(
+        default=False,
+        metadata={
+            "help": "with --compress-queries: give the LLM, for each run of queries, the mean of its token embeddings "
+            "weighted by what CTC reads there, instead of the mean of the queries"
+        },
+    )
     answer: ChoiceEnum(list(ANSWERS)) = field(  # type: ignore[valid-type]
         default="direct",
         metadata={

@@ -113,6 +113,15 @@ class LLMSpace(nn.Module):
         """What is nearest to each of the projected queries (B, Q, M): (B, Q), `BLANK` or 1 + a token's id."""
         return best_symbols(*self._linear(points))
 
+    def soft_tokens(self, points: Tensor) -> Tensor:
+        """The mean token embedding (..., M) at each of the projected queries (..., M), weighted by the softmax of tokens.
+
+        Without the blank. The softmax takes as many numbers as there are queries times tokens.
+        """
+        x, weight, bias, _ = self._linear(points)
+        shares = ((x @ weight.T).float() + bias.float()).softmax(dim=-1)
+        return (shares.to(weight.dtype) @ weight).to(points.dtype)
+
     def _linear(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Input, weight, bias and blank logit: -|p - e|^2 without |p|^2, which is the same for every token."""
         table: Any = self._table.module

@@ -58,7 +58,8 @@ class Stage2Adapter(nn.Module):
     """Q-Former without its text branch, and the projector. `masks` hide parts of the speech in training mode only.
 
     With `freeze_qformer` the projector learns alone; the Q-Former is in the checkpoint all the same. `llm_embeddings`
-    (V, M) are given where blanks are to be left out and repeats joined before the LLM.
+    (V, M) are given where blanks are to be left out and repeats joined before the LLM; with `soft_tokens` each of what is
+    left is then read as tokens, and the LLM is given their mean embedding.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class Stage2Adapter(nn.Module):
         projector: str = "linear",
         freeze_qformer: bool = False,
         llm_embeddings: Tensor | None = None,
+        soft_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.masks = masks
+        self.soft_tokens = soft_tokens
         # Where the projected queries are read as tokens, with --compress-queries. The blank has learned in stage 1.
         self.llm_space = None if llm_embeddings is None else LLMSpace(llm_embeddings).requires_grad_(False)
         self.lora: LoRA | None = None  # of the LLM, with --lora-rank
@@ -101,7 +104,8 @@ class Stage2Adapter(nn.Module):
         points = self.projector(queries.hidden)
         if self.llm_space is None:
             return points, queries.padding_mask
-        return join_repeats(points, self.llm_space.labels(points), queries.padding_mask)
+        points, beyond = join_repeats(points, self.llm_space.labels(points), queries.padding_mask)  # (B, Q', M)
+        return self.llm_space.soft_tokens(points) if self.soft_tokens else points, beyond
 
 
 @register_model("sparqle_llm", dataclass=SpeechLLMConfig)
@@ -118,6 +122,8 @@ class SpeechLLM(AdaptedModel):
         if not cfg.llm:
             raise SparqleError("no LLM was named; give a folder or hub id with --llm")
         check_lora_options(cfg, training=not task.building_from_checkpoint)
+        if cfg.soft_tokens and not cfg.compress_queries:
+            raise SparqleError("--soft-tokens reads the runs of queries that --compress-queries joins; give both")
         encoder = open_speech_encoder(cfg, task)
         llm = load_llm(
             cfg.llm,
@@ -137,6 +143,7 @@ class SpeechLLM(AdaptedModel):
             str(cfg.projector),
             cfg.freeze_qformer,
             llm.all_embeddings() if cfg.compress_queries else None,
+            cfg.soft_tokens,
         )
         add_layer_mix(adapter, encoder)
         adapter.lora = add_lora(llm.model, cfg, cfg.llm)
