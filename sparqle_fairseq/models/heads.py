@@ -114,9 +114,9 @@ class LLMSpace(nn.Module):
         return best_symbols(*self._linear(points))
 
     def soft_tokens(self, points: Tensor) -> Tensor:
-        """The mean token embedding (..., M) at each of the projected queries (..., M), weighted by the softmax of tokens.
+        """The mean token embedding (..., M) at each of the projected queries (..., M).
 
-        Without the blank. The softmax takes as many numbers as there are queries times tokens.
+        Weighted by the softmax over tokens, the blank left out. The softmax takes as many numbers as there are queries times tokens.
         """
         x, weight, bias, _ = self._linear(points)
         shares = ((x @ weight.T).float() + bias.float()).softmax(dim=-1)

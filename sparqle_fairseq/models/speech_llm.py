@@ -58,8 +58,8 @@ class Stage2Adapter(nn.Module):
     """Q-Former without its text branch, and the projector. `masks` hide parts of the speech in training mode only.
 
     With `freeze_qformer` the projector learns alone; the Q-Former is in the checkpoint all the same. `llm_embeddings`
-    (V, M) are given where blanks are to be left out and repeats joined before the LLM; with `soft_tokens` each of what is
-    left is then read as tokens, and the LLM is given their mean embedding.
+    (V, M) are given where blanks are to be left out and repeats joined before the LLM; with `soft_tokens` what
+    is left is then read as tokens, and the LLM is given their mean embedding.
     """
 
     def __init__(
