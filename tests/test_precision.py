@@ -182,29 +182,36 @@ EVERY_LOSS = ["--dropout", 0, "--log-interval", 1, "--log-format", "json", "--di
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("stage", "new"),
+    ("stage", "new", "rate"),
     [
+        (1, True, 1e-4),
         pytest.param(
             1,
             True,
+            1e-3,
             marks=pytest.mark.xfail(
                 reason="fp16 was 4.5 %, bf16 3.1 % away: when the contrastive loss leaves its plateau hangs on the "
                 "last digit, and fp32 parts from fp32 too (docs/distributed.md)"
             ),
         ),
-        (1, False),
-        (2, True),
+        (1, False, 5e-4),
+        (2, True, 1e-3),
     ],
-    ids=["stage 1, new adapter", "stage 1, behind the plateau", "stage 2, new adapter"],
+    ids=[
+        "stage 1, new adapter, the recipes' rate",
+        "stage 1, new adapter, ten times the rate",
+        "stage 1, behind the plateau",
+        "stage 2, new adapter",
+    ],
 )
-def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(world, tmp_path, stage, new, caplog):
-    """200 updates without dropout, the mean of every 20 of them."""
+def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(world, tmp_path, stage, new, rate, caplog):
+    """200 updates without dropout, the mean of every 20 of them. Recipes of stage 1 have the published rate, 1e-4."""
     curves = {}
-    start = ["--lr", 1e-3]
+    start = ["--lr", rate]
     if not new:
         first = tmp_path / "first"
-        train_here(pretrain_arguments(world, first, "--dropout", 0, "--disable-validation", *start, updates=200))
-        start = ["--lr", 5e-4, "--finetune-from-model", first / "checkpoint_last.pt"]
+        train_here(pretrain_arguments(world, first, "--dropout", 0, "--disable-validation", "--lr", 1e-3, updates=200))
+        start += ["--finetune-from-model", first / "checkpoint_last.pt"]
     for trainer, options in TRAINERS.items():
         more = [*options, *EVERY_LOSS, *start]
         if stage == 1:

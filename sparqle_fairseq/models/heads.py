@@ -116,7 +116,7 @@ class LLMSpace(nn.Module):
     def soft_tokens(self, points: Tensor) -> Tensor:
         """The mean token embedding (..., M) at each of the projected queries (..., M).
 
-        Weighted by the softmax over tokens, the blank left out. The softmax takes as many numbers as there are queries times tokens.
+        Weighted by the softmax over tokens, the blank left out, which takes queries times tokens numbers.
         """
         x, weight, bias, _ = self._linear(points)
         shares = ((x @ weight.T).float() + bias.float()).softmax(dim=-1)
