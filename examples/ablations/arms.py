@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         Arm("ctc", ("--objective", "ctc")),
         LLM_CTC,
         Arm("llm-ctc, compressed", TO_LLM, ("--compress-queries",)),
+        Arm("llm-ctc, soft tokens", TO_LLM, ("--compress-queries", "--soft-tokens")),
     ),
     # What each of the three published losses brings, and how two of them are set.
     "losses": (

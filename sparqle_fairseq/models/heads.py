@@ -53,7 +53,7 @@ class OutputDecoder(nn.Module):
         ahead = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
         return self.layers(
             text,
-            queries,
+            queries.to(text.dtype),
             tgt_mask=ahead,
             tgt_key_padding_mask=padding_mask,
             memory_key_padding_mask=query_padding,
@@ -75,6 +75,7 @@ class CtcHead(nn.Module):
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
         """Log-probabilities (B, Q, 1 + L) of the blank and of `tokens` (B, L) at each of the queries (B, Q, H)."""
+        queries = queries.to(self.tokens.weight.dtype)
         return ctc_emissions(queries, self.tokens.weight, self.tokens.bias, self.blank(queries)[..., 0], tokens)
 
 

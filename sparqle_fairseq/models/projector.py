@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.precision import Linear
 
 PROJECTORS = ("linear", "mlp", "linear-norm", "scaled")
 
 
-class ScaledLinear(nn.Linear):
+class ScaledLinear(Linear):
     """A linear layer that speaks in units of the LLM's embeddings: their mean + their spread x (W x + b).
 
     Adam moves a weight by about the learning rate, whatever the weight's size. Embeddings of an LLM differ by 0.1 or
@@ -41,11 +42,11 @@ def build_projector(kind: str, width: int, llm_width: int) -> nn.Module:
     LayerNorm; `scaled` is linear in units of the embeddings, which `start_among` tells it. Raises `SparqleError`.
     """
     if kind == "linear":
-        return nn.Linear(width, llm_width)
+        return Linear(width, llm_width)
     if kind == "mlp":
-        return nn.Sequential(nn.Linear(width, llm_width), nn.GELU(), nn.Linear(llm_width, llm_width))
+        return nn.Sequential(Linear(width, llm_width), nn.GELU(), nn.Linear(llm_width, llm_width))
     if kind == "linear-norm":
-        return nn.Sequential(nn.Linear(width, llm_width), nn.LayerNorm(llm_width))
+        return nn.Sequential(Linear(width, llm_width), nn.LayerNorm(llm_width))
     if kind == "scaled":
         return ScaledLinear(width, llm_width)
     raise SparqleError(f"--projector {kind} is unknown; choose from {', '.join(PROJECTORS)}")

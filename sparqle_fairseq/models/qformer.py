@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.front_end import DOWNSAMPLING, FrontEnd, stacked_width
+from sparqle_fairseq.models.precision import LayerNorm, Linear
 from sparqle_fairseq.models.windows import fold_frames, own_window_mask, query_padding
 
 SPEECH_NORM_EPS = 1e-5
@@ -126,7 +127,7 @@ class SpeechMemory(NamedTuple):
 
 
 class QueryOutput(NamedTuple):
-    hidden: Tensor  # (B, Q, H)
+    hidden: Tensor  # (B, Q, H), fp32 where the weights are half precision
     cache: list[KeyValue]  # self-attention keys and values of the queries, one pair a layer
     padding_mask: Tensor | None = None  # (B, Q), as in `SpeechMemory.query_padding`
 
@@ -151,12 +152,12 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.attention_dropout = config.dropout
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(source_width, config.hidden_size)
-        self.value = nn.Linear(source_width, config.hidden_size)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query = Linear(config.hidden_size, config.hidden_size)
+        self.key = Linear(source_width, config.hidden_size)
+        self.value = Linear(source_width, config.hidden_size)
+        self.output = Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
+        self.norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
 
     def key_value(self, source: Tensor) -> KeyValue:
         """Keys and values of `source` (B, S, source_width)."""
@@ -190,10 +191,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: QFormerConfig) -> None:
         super().__init__()
-        self.expand = nn.Linear(config.hidden_size, config.ffn_size)
-        self.contract = nn.Linear(config.ffn_size, config.hidden_size)
+        self.expand = Linear(config.hidden_size, config.ffn_size)
+        self.contract = Linear(config.ffn_size, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
+        self.norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))
@@ -246,12 +247,13 @@ class LanguageHead(nn.Module):
 
     def __init__(self, config: QFormerConfig) -> None:
         super().__init__()
-        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
+        self.transform = Linear(config.hidden_size, config.hidden_size)
+        self.norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.transform(hidden))), word_embeddings, self.bias)
+        hidden = self.norm(F.gelu(self.transform(hidden)))
+        return F.linear(hidden.to(word_embeddings.dtype), word_embeddings, self.bias)
 
 
 class TextBranch(nn.Module):
@@ -288,10 +290,10 @@ class QFormer(nn.Module):
         self.front_end = FrontEnd(config.speech_downsample, config.speech_stride, config.speech_width)
         self.speech_norm = self.speech_linear = None
         if config.speech_entry == "norm":
-            self.speech_norm = nn.LayerNorm(config.read_width, eps=SPEECH_NORM_EPS)
+            self.speech_norm = LayerNorm(config.read_width, eps=SPEECH_NORM_EPS)
         elif config.speech_entry == "linear":
-            self.speech_linear = nn.Linear(config.entry_width, config.read_width)
-        self.embedding_norm = nn.LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
+            self.speech_linear = Linear(config.entry_width, config.read_width)
+        self.embedding_norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
             Layer(config, reads_speech=i % config.cross_attention_freq == 0) for i in range(config.layers)
@@ -410,7 +412,7 @@ class QFormer(nn.Module):
         return TextOutput(hidden, cache)
 
     def predict(self, hidden: Tensor) -> Tensor:
-        """Vocabulary logits (..., V) of text hidden states (..., H)."""
+        """Vocabulary logits (..., V) of text hidden states (..., H), in the precision of the weights."""
         text = self._text()
         return text.head(hidden, text.words.weight)
 

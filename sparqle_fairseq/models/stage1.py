@@ -33,6 +33,7 @@ from sparqle_fairseq.models.adversarial import (
 )
 from sparqle_fairseq.models.heads import Alignment, CtcHead, LLMSpace, OutputDecoder
 from sparqle_fairseq.models.masking import FeatureMasks
+from sparqle_fairseq.models.precision import Linear
 from sparqle_fairseq.models.projector import build_projector, start_among
 from sparqle_fairseq.models.qformer import QFormer, QFormerConfig, QueryOutput, SpeechMemory
 from sparqle_fairseq.objectives import ADVERSARIAL, PUBLISHED, WITH_TEXT_BRANCH
@@ -117,9 +118,9 @@ class Stage1Adapter(nn.Module):
         self.decode_token = decode_token
         self.pad_token = pad_token
         self.qformer = QFormer(config)
-        self.speech_projection = nn.Linear(config.hidden_size, contrastive_width)
-        self.text_projection = nn.Linear(config.hidden_size, contrastive_width)
-        self.matching_head = nn.Linear(config.hidden_size, 2)
+        self.speech_projection = Linear(config.hidden_size, contrastive_width)
+        self.text_projection = Linear(config.hidden_size, contrastive_width)
+        self.matching_head = Linear(config.hidden_size, 2)
         self.temperature = nn.Parameter(torch.tensor(temperature))
         width = config.hidden_size
         self.output_decoder = self.ctc_head = self.llm_space = self.projector = None
@@ -215,12 +216,12 @@ class Stage1Adapter(nn.Module):
 
     def speech_features(self, query_hidden: Tensor) -> Tensor:
         """Query outputs (B, Q, H) on the contrastive unit sphere: (B, Q, D)."""
-        return F.normalize(self.speech_projection(query_hidden).float(), dim=-1)
+        return F.normalize(self.speech_projection.in_fp32(query_hidden), dim=-1)
 
     def text_features(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """The text's [CLS] output on the contrastive unit sphere: (B, D)."""
         first = self.qformer.encode_text(tokens, padding_mask)[:, 0]  # (B, H)
-        return F.normalize(self.text_projection(first).float(), dim=-1)
+        return F.normalize(self.text_projection.in_fp32(first), dim=-1)
 
     def clamped_temperature(self) -> Tensor:
         """The temperature within its bounds; its gradient passes as if there were none, so that it can come back."""
