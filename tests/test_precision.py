@@ -118,6 +118,20 @@ def test_the_contrastive_space_is_fp32_in_a_half_precision_model(world):
     assert features.isfinite().all()
 
 
+@pytest.mark.parametrize("precision", HALF)
+def test_what_runs_from_layer_to_layer_stays_in_fp32(world, precision):
+    """bf16 rounds away what tells the utterances of a new adapter apart: its curves were 7 % from those of fp32."""
+    built = build(stage1_arguments(world))
+    model = built.model.to(HALF[precision]).train()
+    between = []
+    for layer in model.adapter.qformer.layers:
+        layer.register_forward_hook(lambda _, inputs, output: between.append((inputs[0].dtype, output[0].dtype)))
+    built.criterion(model, to_half(batch(built, "train", range(4)), HALF[precision]))[0].backward()
+    assert len(between) >= 4 * len(model.adapter.qformer.layers), "queries, text, matching, generation"
+    assert set(between) == {(torch.float32, torch.float32)}
+    assert model.adapter.qformer.layers[0].self_attention.query.weight.grad.dtype == HALF[precision]
+
+
 @pytest.fixture(scope="module")
 def loud_llm(world, tmp_path_factory):
     """An LLM whose inner numbers fit bf16 and are beyond fp16's largest, 65504."""
@@ -190,7 +204,7 @@ EVERY_LOSS = ["--dropout", 0, "--log-interval", 1, "--log-format", "json", "--di
             True,
             1e-3,
             marks=pytest.mark.xfail(
-                reason="fp16 was 4.5 %, bf16 3.1 % away: when the contrastive loss leaves its plateau hangs on the "
+                reason="fp16 was 5.0 %, bf16 4.7 % away: when the contrastive loss leaves its plateau hangs on the "
                 "last digit, and fp32 parts from fp32 too (docs/distributed.md)"
             ),
         ),
