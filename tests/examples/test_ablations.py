@@ -51,7 +51,7 @@ def test_every_arms_stage2_has_options_that_exist(world):
     words = {str(word) for arm in ARMS.values() for word in (*arm.stage2, *arm.shape)}
     options = {word for word in words if word.startswith("--")}
     cfg = build_stage2(world).cfg
-    known = {*cfg.model, *cfg.task}
+    known = {*cfg.model, *cfg.task, *cfg.optimization}
     assert options
     assert all(option.removeprefix("--").replace("-", "_") in known for option in options)
 
