@@ -132,6 +132,20 @@ def test_what_runs_from_layer_to_layer_stays_in_fp32(world, precision):
     assert model.adapter.qformer.layers[0].self_attention.query.weight.grad.dtype == HALF[precision]
 
 
+@pytest.mark.parametrize("precision", HALF)
+@pytest.mark.parametrize("projector", ["linear", "mlp", "linear-norm", "scaled"])
+def test_every_objective_and_projector_reads_the_fp32_stream(world, projector, precision):
+    objective = "sparqle+stg-outputs+ctc+llm-ctc"
+    built = build(
+        [*stage1_arguments(world), "--objective", objective, "--llm", str(world.llm), "--projector", projector]
+    )
+    model = built.model.to(HALF[precision]).train()
+    loss, _, _ = built.criterion(model, to_half(batch(built, "train", range(4)), HALF[precision]))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in model.adapter.projector.parameters())
+
+
 @pytest.fixture(scope="module")
 def loud_llm(world, tmp_path_factory):
     """An LLM whose inner numbers fit bf16 and are beyond fp16's largest, 65504."""
