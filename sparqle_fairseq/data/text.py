@@ -128,18 +128,39 @@ class TextDictionary:
 
 
 def train_wordpiece(texts: Iterable[str], folder: str | Path, vocab_size: int = 8000) -> None:
-    """Train a cased WordPiece tokenizer with BERT's special tokens and save it where `load_tokenizer` reads it."""
+    """Train a cased WordPiece tokenizer with BERT's special tokens and save it where `load_tokenizer` reads it.
+
+    The same texts give the same tokenizer in every process.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
+    def tokenizer_of(vocab: dict[str, int] | None = None) -> Tokenizer:
+        tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=UNK))
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        return tokenizer
+
+    def train(size: int, first: list[str]) -> dict[str, int]:
+        """The vocabulary; tokens of `first` get the first ids, in their order."""
+        tokenizer = tokenizer_of()
+        tokenizer.train_from_iterator(
+            texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
+        )
+        return tokenizer.get_vocab()
+
+    texts = list(texts)  # read twice
     special = [PAD, UNK, CLS, SEP, MASK]
-    tokenizer.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    )
+    # The library numbers characters within words (##a) as it comes upon them in a hash table, another in each process,
+    # and of merges that are as frequent takes those of lower ids: so first find them (no room for merges), then fix them.
+    within = sorted(token for token in train(0, special) if token.startswith("##"))
+    vocab = train(vocab_size, special + within)
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, cls_token=CLS, sep_token=SEP, mask_token=MASK
+        tokenizer_object=tokenizer_of(vocab),
+        pad_token=PAD,
+        unk_token=UNK,
+        cls_token=CLS,
+        sep_token=SEP,
+        mask_token=MASK,
     ).save_pretrained(folder)
