@@ -53,6 +53,7 @@ def apply() -> None:
     let_ddp_run_on_cpu()
     let_overflow_pass_on_cpu()
     name_overflows()
+    keep_waveforms_whole()
 
 
 # -- torchaudio ----------------------------------------------------------------------------------------------
@@ -511,4 +512,33 @@ def name_overflows() -> bool:
 
     mark(train_step, "names overflows")
     Trainer.train_step = train_step
+    return True
+
+
+def keep_waveforms_whole() -> bool:
+    """Let ``--fp16`` and ``--bf16`` give a task's `source` to the model as it was read.
+
+    Symptom: the same recording has other features in training than in generation: behind bfloat16's 8 bits those of
+    Whisper-base are 1 to 9 % away, behind fp16's 0.1 to 0.7 %. Reason: the trainer rounds every floating-point tensor of
+    a batch, so an encoder that runs in float32 (``--encoder-dtype``) hears rounding noise. Only for tasks that say
+    ``whole_source``: their models cast for themselves. Can go when a task can say what is to be rounded.
+
+    Returns:
+        True where this call wrapped the trainer.
+    """
+    from fairseq.trainer import Trainer
+
+    usual = Trainer._fp_convert_sample
+    if "keeps waveforms" in marks(usual):
+        return False
+
+    @wraps(usual)
+    def _fp_convert_sample(self: Any, sample: Any) -> Any:
+        converted = usual(self, sample)
+        if getattr(self.task, "whole_source", False) and "net_input" in converted:
+            converted["net_input"]["source"] = sample["net_input"]["source"]
+        return converted
+
+    mark(_fp_convert_sample, "keeps waveforms")
+    Trainer._fp_convert_sample = _fp_convert_sample
     return True

@@ -43,6 +43,8 @@ class SpeechTask(FairseqTask):
     cfg: Any
     # Manifest column without which a row is of no use to training.
     needed_column: str
+    # Half-precision training leaves waveforms and features as they were read; see `compat.keep_waveforms_whole`.
+    whole_source = True
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
