@@ -230,47 +230,51 @@ EVERY_LOSS = ["--dropout", 0, "--log-interval", 1, "--log-format", "json", "--di
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("stage", "new", "rate"),
-    [
-        (1, True, 1e-4),
-        pytest.param(
-            1,
-            True,
-            1e-3,
-            marks=pytest.mark.xfail(
-                reason="fp16 was 5.0 %, bf16 4.7 % away: when the contrastive loss leaves its plateau hangs on the "
-                "last digit, and fp32 parts from fp32 too (docs/distributed.md)"
-            ),
-        ),
-        (1, False, 5e-4),
-        (2, True, 1e-3),
-    ],
-    ids=[
-        "stage 1, new adapter, the recipes' rate",
-        "stage 1, new adapter, ten times the rate",
-        "stage 1, behind the plateau",
-        "stage 2, new adapter",
-    ],
+    [(1, True, 1e-4), (1, False, 5e-4), (2, True, 1e-3)],
+    ids=["stage 1, new adapter", "stage 1, behind the plateau", "stage 2, new adapter"],
 )
-def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(world, tmp_path, stage, new, rate, caplog):
-    """200 updates without dropout, the mean of every 20 of them. Recipes of stage 1 have the published rate, 1e-4."""
+def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(
+    world, tmp_path, stage, new, rate, caplog, monkeypatch
+):
+    """200 updates without dropout, the mean of every 20 of them.
+
+    From a new adapter stage 1 has the published rate, that of the recipes. From twice that on fp32 has no one curve to
+    compare with: one that starts a millionth beside it parts from it by up to 3 % (docs/distributed.md). So the same is
+    asked of fp32 here.
+    """
+    from sparqle_fairseq.tasks.base import SpeechTask
+
     curves = {}
     start = ["--lr", rate]
     if not new:
         first = tmp_path / "first"
         train_here(pretrain_arguments(world, first, "--dropout", 0, "--disable-validation", "--lr", 1e-3, updates=200))
         start += ["--finetune-from-model", first / "checkpoint_last.pt"]
-    for trainer, options in TRAINERS.items():
-        more = [*options, *EVERY_LOSS, *start]
+    begin_epoch = SpeechTask.begin_epoch
+
+    def begin_beside(task, epoch, model):
+        begin_epoch(task, epoch, model)
+        if epoch == 1:
+            with torch.no_grad():
+                for parameter in model.adapter.parameters():
+                    parameter.mul_(1 + 1e-6 * torch.randn_like(parameter))
+
+    for name in (*TRAINERS, "fp32, a millionth beside it"):
+        trainer = name.split(",")[0]
+        more = [*TRAINERS[trainer], *EVERY_LOSS, *start]
         if stage == 1:
-            arguments = pretrain_arguments(world, tmp_path / trainer, *more, updates=200)
+            arguments = pretrain_arguments(world, tmp_path / name, *more, updates=200)
         else:
-            arguments = finetuning(world, tmp_path / trainer, *more, "--llm-dtype", trainer, updates=200)
-        curves[trainer] = curve(caplog, arguments)
-        print(f"stage {stage}, {trainer}: {[round(float(loss), 3) for loss in curves[trainer]]}")
-    for trainer in HALF:
-        away = ((curves[trainer] - curves["fp32"]).abs() / curves["fp32"]).max()
-        print(f"stage {stage}, {trainer}: {100 * away:.2f} % at most")
-        assert away < 0.02
+            arguments = finetuning(world, tmp_path / name, *more, "--llm-dtype", trainer, updates=200)
+        with monkeypatch.context() as patch:
+            if name not in TRAINERS:
+                patch.setattr(SpeechTask, "begin_epoch", begin_beside)
+            curves[name] = curve(caplog, arguments)
+        print(f"stage {stage}, {name}: {[round(float(loss), 3) for loss in curves[name]]}")
+    expected = curves.pop("fp32")
+    away = {name: float(((losses - expected).abs() / expected).max()) for name, losses in curves.items()}
+    print(f"stage {stage}, at most: {', '.join(f'{name} {100 * share:.2f} %' for name, share in away.items())}")
+    assert all(share < 0.02 for share in away.values()), away
 
 
 @pytest.mark.long
