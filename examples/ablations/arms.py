@@ -23,6 +23,8 @@ TO_LLM = ("--objective", "llm-ctc", "--llm", "{llm}")
 # Arms that stand in several groups; they are trained once.
 PUBLISHED = Arm("sparqle", ("--objective", "sparqle"))
 LLM_CTC = Arm("llm-ctc", TO_LLM)
+BEST_SHAPE = ("--queries", 12, "--projector", "scaled")
+LLM_CTC_IN_BEST_SHAPE = Arm("12 queries, scaled projector", TO_LLM, shape=BEST_SHAPE)
 
 # The first arm of a group is what the others are compared with.
 GROUPS: dict[str, tuple[Arm, ...]] = {
@@ -58,10 +60,17 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         Arm("speech in every 2nd layer", TO_LLM, shape=("--cross-attention-freq", 2)),
         Arm("mlp projector", TO_LLM, shape=("--projector", "mlp")),
         Arm("scaled projector", TO_LLM, shape=("--projector", "scaled")),
-        Arm("12 queries, scaled projector", TO_LLM, shape=("--queries", 12, "--projector", "scaled")),
+        LLM_CTC_IN_BEST_SHAPE,
         Arm("linear-norm projector", TO_LLM, shape=("--projector", "linear-norm")),
         Arm("published query start", TO_LLM, shape=("--query-start", "learned")),
         Arm("Q-Former frozen in stage 2", TO_LLM, ("--freeze-qformer",)),
+    ),
+    # Whether the order of the objectives is that of the first group in the shape that did best with `llm-ctc`.
+    "best-shape": (
+        Arm("none, 12 queries, scaled", None, shape=BEST_SHAPE),
+        Arm("sparqle, 12 queries, scaled", PUBLISHED.stage1, shape=BEST_SHAPE),
+        Arm("ctc, 12 queries, scaled", ("--objective", "ctc"), shape=BEST_SHAPE),
+        LLM_CTC_IN_BEST_SHAPE,
     ),
     # What stage 2 is asked for. Its training set has as many transcriptions as translations.
     "tasks": (

@@ -21,7 +21,7 @@ LLMS = {"plain": "llm_plain", "demo": "llm"}
 class Demo:
     """Synthetic speech, translated from English into French, and into German without any German in the training."""
 
-    groups = ("objectives", "losses", "shape", "tasks")
+    groups = ("objectives", "losses", "shape", "best-shape", "tasks")
     llms = ("plain", "demo")
     # Score -> the split, the metric and the title of its column.
     scores: Mapping[str, tuple[str, str, str]] = {

@@ -123,34 +123,43 @@ class Ablations:
         )
 
     def costs(self) -> dict[str, tuple[float, float]]:
-        """CPU seconds of an update of each stage, for all arms of all groups; measured once, on the first seed."""
+        """CPU seconds of an update of each stage, for all arms of all groups; measured once, on the first seed.
+
+        Arms that were added since then are measured beside one that is known, whose seconds are the measure.
+        """
         path = self.folder / "costs.json"
         known: dict[str, tuple[float, float]] = json.loads(path.read_text()) if path.exists() else {}
-        if known:
-            missing = [arm.name for arm in self.arms if arm.name not in known]
-            if missing:
-                sys.exit(f"error: {path} has no {', '.join(missing)}; delete {self.folder} to begin anew")
-            return known
-        trainings: dict[str, Sequence[object]] = {}
         arms = {arm.name: arm for group in self.corpus.groups for arm in GROUPS[group]}
-        first = self.args.seeds[0]
-        for arm in arms.values():
-            if arm.stage1 is not None:
-                recipe = self.recipe(arm, first, self.folder / "cost", (1, 1))
-                trainings[f"1 {arm.name}"] = recipe.stage1().words
-            # Stage 2 costs the same from a new adapter as from a trained one, but options that use what stage 1 has
-            # learned ask for one: one update of stage 1 will do.
-            if USE_STAGE1 & set(arm.stage2):
-                once = self.recipe(arm, first, self.folder / "cost" / arm.name.replace(" ", "_"), (1, 1))
-                self.call(once.stage1())
-                trainings[f"2 {arm.name}"] = once.stage2().words
-            else:
-                new = self.recipe(replace(arm, stage1=None), first, self.folder / "cost", (1, 1))
-                trainings[f"2 {arm.name}"] = new.stage2(pretrained=False).words
+        new = [name for name in arms if name not in known]
+        if not new:
+            return known
+        beside = next((name for name in arms if name in known and known[name][0]), None)
+        trainings: dict[str, Sequence[object]] = {}
+        for name in [*new, *([beside] if beside else [])]:
+            trainings |= self.updates_of(arms[name])
         found = costs_of_updates(trainings)
-        known = {name: (found.get(f"1 {name}", 0.0), found[f"2 {name}"]) for name in arms}
+        scales = [known[beside][i] / found[f"{i + 1} {beside}"] if beside else 1.0 for i in range(2)]
+        known |= {name: (scales[0] * found.get(f"1 {name}", 0.0), scales[1] * found[f"2 {name}"]) for name in new}
         write_json(path, known)
         return known
+
+    def updates_of(self, arm: Arm) -> dict[str, Sequence[object]]:
+        """The trainings whose updates are measured: `1 <name>` where it has a stage 1, and `2 <name>`."""
+        first = self.args.seeds[0]
+        folder = self.folder / "cost"
+        trainings: dict[str, Sequence[object]] = {}
+        if arm.stage1 is not None:
+            trainings[f"1 {arm.name}"] = self.recipe(arm, first, folder, (1, 1)).stage1().words
+        # Stage 2 costs the same from a new adapter as from a trained one, but options that use what stage 1 has
+        # learned ask for one: one update of stage 1 will do.
+        if USE_STAGE1 & set(arm.stage2):
+            once = self.recipe(arm, first, folder / arm.name.replace(" ", "_"), (1, 1))
+            self.call(once.stage1())
+            trainings[f"2 {arm.name}"] = once.stage2().words
+        else:
+            fresh = self.recipe(replace(arm, stage1=None), first, folder, (1, 1))
+            trainings[f"2 {arm.name}"] = fresh.stage2(pretrained=False).words
+        return trainings
 
     def train_and_score(self, arm: Arm, seed: int, costs: dict[str, tuple[float, float]]) -> dict[str, float]:
         out = self.folder / arm.name.replace(" ", "_") / f"seed{seed}"

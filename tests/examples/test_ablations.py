@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -31,7 +32,8 @@ def load_runner():
     return module
 
 
-Ablations = load_runner().Ablations
+RUNNER = load_runner()
+Ablations = RUNNER.Ablations
 
 
 def test_arms_of_one_name_are_one_arm():
@@ -148,3 +150,26 @@ def test_text_for_the_language_model_of_human_speech_holds_no_test_sentence():
     assert len(found) == 60
     assert {*found} >= {*training[1:]}
     assert all(spoken_words(text) != spoken_words(held_out[0]) for text in found)
+
+
+def test_an_arm_that_is_added_later_is_measured_in_the_seconds_of_those_before(tmp_path, monkeypatch):
+    """The machine may be slower now: what counts is its ratio to an arm that is known."""
+    args = SimpleNamespace(data="demo", group="all", llm="plain", out=tmp_path, seeds=[1], seconds=120)
+    ablations = Ablations(args, GROUPS)
+    monkeypatch.setattr(ablations, "call", lambda _: None)
+    first = dict.fromkeys(ARMS, (0.1, 0.2)) | {"none": (0.0, 0.2)}
+    del first["stg"], first["none, 12 queries, scaled"]
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "costs.json").write_text(json.dumps(first))
+    measured = {"1 sparqle": 0.2, "2 sparqle": 0.8, "1 stg": 0.1, "2 stg": 0.8, "2 none, 12 queries, scaled": 0.4}
+
+    def costs(trainings):
+        assert trainings.keys() == measured.keys(), "the new ones, and one that is known"
+        return measured
+
+    monkeypatch.setattr(RUNNER, "costs_of_updates", costs)
+    found = ablations.costs()
+    assert found["stg"] == pytest.approx((0.05, 0.2))
+    assert found["none, 12 queries, scaled"] == pytest.approx((0.0, 0.1))
+    assert found["sparqle"] == [0.1, 0.2]
+    assert ablations.costs() == json.loads(json.dumps(found)), "nothing is measured again"
