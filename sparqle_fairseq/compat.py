@@ -519,8 +519,8 @@ def keep_waveforms_whole() -> bool:
     """Let ``--fp16`` and ``--bf16`` give a task's `source` to the model as it was read.
 
     Symptom: the same recording has other features in training than in generation: behind bfloat16's 8 bits those of
-    Whisper-base are 1 to 9 % away, behind fp16's 0.1 to 0.7 %. Reason: the trainer rounds every floating-point tensor of
-    a batch, so an encoder that runs in float32 (``--encoder-dtype``) hears rounding noise. Only for tasks that say
+    Whisper-base are 1 to 9 % away, behind fp16's 0.1 to 0.7 %. Reason: the trainer rounds every floating-point tensor
+    of a batch, so an encoder that runs in float32 (``--encoder-dtype``) hears rounding noise. Only for tasks that say
     ``whole_source``: their models cast for themselves. Can go when a task can say what is to be rounded.
 
     Returns:

@@ -16,6 +16,8 @@ from typing import Any
 import tiny
 import torch
 
+from sparqle_fairseq.data.text import wordpiece_tokenizer
+
 TEXTS = [
     *tiny.ENGLISH,
     *tiny.FRENCH.values(),
@@ -95,16 +97,8 @@ def byte_bpe(folder: Path, template: str | None, special: Sequence[str], **roles
 
 def word_piece(folder: Path, template: str | None, special: Sequence[str], **roles: str) -> Any:
     """A cased WordPiece; it spells what it does not know letter by letter."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
     names = list(dict.fromkeys(["[UNK]", *roles.values(), *special]))
-    tokenizer.train_from_iterator(
-        TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=names, show_progress=False)
-    )
+    tokenizer = wordpiece_tokenizer(TEXTS, 300, names)
     return _finish(tokenizer, folder, template, unk_token="[UNK]", **roles, additional_special_tokens=list(special))
 
 

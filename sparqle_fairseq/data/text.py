@@ -127,37 +127,41 @@ class TextDictionary:
         return self._decode([token for token in ids if token not in ignored]).strip()
 
 
-def train_wordpiece(texts: Iterable[str], folder: str | Path, vocab_size: int = 8000) -> None:
-    """Train a cased WordPiece tokenizer with BERT's special tokens and save it where `load_tokenizer` reads it.
+def wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, special: Sequence[str]) -> Any:
+    """A cased WordPiece `tokenizers.Tokenizer` learned from `texts`.
 
-    The same texts give the same tokenizer in every process.
+    Its first ids are the `special` tokens, UNK among them. The same texts give the same ids in every process.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
-    def tokenizer_of(vocab: dict[str, int] | None = None) -> Tokenizer:
+    def with_vocabulary(vocab: dict[str, int] | None = None) -> Any:
         tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=UNK))
         tokenizer.normalizer = normalizers.NFC()
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
         return tokenizer
 
-    def train(size: int, first: list[str]) -> dict[str, int]:
+    def learn(size: int, first: Sequence[str]) -> dict[str, int]:
         """The vocabulary; tokens of `first` get the first ids, in their order."""
-        tokenizer = tokenizer_of()
+        tokenizer = with_vocabulary()
         tokenizer.train_from_iterator(
-            texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
+            texts, trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(first), show_progress=False)
         )
         return tokenizer.get_vocab()
 
     texts = list(texts)  # read twice
-    special = [PAD, UNK, CLS, SEP, MASK]
     # The library numbers characters within words (##a) as it comes upon them in a hash table, another in each process,
-    # and of merges that are as frequent takes those of lower ids: so first find them (no room for merges), then fix them.
-    within = sorted(token for token in train(0, special) if token.startswith("##"))
-    vocab = train(vocab_size, special + within)
+    # and of merges that are as frequent takes those of lower ids: find them first (no room for merges), then fix them.
+    within = sorted(token for token in learn(0, special) if token.startswith("##"))
+    return with_vocabulary(learn(vocab_size, [*special, *within]))
+
+
+def train_wordpiece(texts: Iterable[str], folder: str | Path, vocab_size: int = 8000) -> None:
+    """Train a WordPiece tokenizer with BERT's special tokens and save it where `load_tokenizer` reads it."""
+    from transformers import PreTrainedTokenizerFast
+
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer_of(vocab),
+        tokenizer_object=wordpiece_tokenizer(texts, vocab_size, [PAD, UNK, CLS, SEP, MASK]),
         pad_token=PAD,
         unk_token=UNK,
         cls_token=CLS,
