@@ -230,17 +230,33 @@ EVERY_LOSS = ["--dropout", 0, "--log-interval", 1, "--log-format", "json", "--di
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("stage", "new", "rate"),
-    [(1, True, 1e-4), (1, False, 5e-4), (2, True, 1e-3)],
-    ids=["stage 1, new adapter", "stage 1, behind the plateau", "stage 2, new adapter"],
+    [
+        (1, True, 1e-4),
+        pytest.param(
+            1,
+            True,
+            1e-3,
+            marks=pytest.mark.xfail(
+                reason="fp16 was 5.1 %, bf16 3.4 % away, and fp32 that begins a millionth beside it 3.4 and 8.0 %"
+            ),
+        ),
+        (1, False, 5e-4),
+        (2, True, 1e-3),
+    ],
+    ids=[
+        "stage 1, new adapter, the recipes' rate",
+        "stage 1, new adapter, ten times the rate",
+        "stage 1, behind the plateau",
+        "stage 2, new adapter",
+    ],
 )
 def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(
     world, tmp_path, stage, new, rate, caplog, monkeypatch
 ):
     """200 updates without dropout, the mean of every 20 of them.
 
-    From a new adapter stage 1 has the published rate, that of the recipes. From twice that on fp32 has no one curve to
-    compare with: one that starts a millionth beside it parts from it by up to 3 % (docs/distributed.md). So the same is
-    asked of fp32 here.
+    The same is asked of fp32 that begins a millionth beside: where it parts too, as at ten times the recipes' rate, there
+    is no one curve to compare with (docs/distributed.md).
     """
     from sparqle_fairseq.tasks.base import SpeechTask
 
