@@ -255,8 +255,8 @@ def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(
 ):
     """200 updates without dropout, the mean of every 20 of them.
 
-    The same is asked of fp32 that begins a millionth beside: where it parts too, as at ten times the recipes' rate, there
-    is no one curve to compare with (docs/distributed.md).
+    The same is asked of fp32 that begins a millionth beside: where it parts too, as at ten times the recipes' rate,
+    there is no one curve to compare with (docs/distributed.md).
     """
     from sparqle_fairseq.tasks.base import SpeechTask
 
