@@ -51,20 +51,27 @@ def largest_difference(states):
     return max(float((states[0][name] - states[1][name]).abs().max()) for name in states[0])
 
 
-def test_stage_2_accumulates_to_the_larger_batch(world, tmp_path):
-    """Whatever the lengths: the sample size counts answer tokens."""
-    uneven = SimpleNamespace(**{**vars(world), "data": tmp_path / "data"})
-    uneven.data.mkdir()
-    for split in ("train2", "dev2"):
+@pytest.fixture(scope="module")
+def uneven(world, tmp_path_factory):
+    """The first twelve utterances of the world, of different lengths."""
+    data = tmp_path_factory.mktemp("uneven")
+    for split in ("train", "valid", "train2", "dev2"):
         lines = (world.data / f"{split}.tsv").read_text().splitlines(keepends=True)
-        (uneven.data / f"{split}.tsv").write_text("".join(lines[:13]))
-    more = [*STAGE2, "--speech-encoder", world.encoder, "--audio-root", world.data]
+        (data / f"{split}.tsv").write_text("".join(lines[:13]))
+    return SimpleNamespace(**{**vars(world), "data": data})
+
+
+def test_stage_2_accumulates_to_the_larger_batch(world, uneven, tmp_path):
+    """Whatever the lengths: the sample size counts answer tokens."""
+    more = [*STAGE2, "--speech-encoder", uneven.encoder, "--audio-root", world.data]
     assert largest_difference(trained(uneven, tmp_path, finetune_arguments, *more)) < 1e-5
 
 
-def test_stg_accumulates_to_the_larger_batch_where_batches_have_as_many_tokens(twelve, tmp_path):
-    alone = ["--stc-weight", 0, "--stm-weight", 0]
-    assert largest_difference(trained(twelve, tmp_path, pretrain_arguments, *alone)) < 1e-5
+@pytest.mark.parametrize("objective", ["stg", "stg-outputs", "ctc"])
+def test_a_stage_1_loss_alone_that_compares_no_utterances_does_so_too(world, uneven, tmp_path, objective):
+    """Whatever the lengths: its sample size is its own count, as of tokens."""
+    more = ["--objective", objective, "--audio-root", world.data]
+    assert largest_difference(trained(uneven, tmp_path, pretrain_arguments, *more)) < 1e-5
 
 
 def test_the_contrastive_loss_does_not_since_it_compares_within_a_batch(twelve, tmp_path):

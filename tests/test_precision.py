@@ -227,22 +227,30 @@ def curve(caplog, arguments):
 EVERY_LOSS = ["--dropout", 0, "--log-interval", 1, "--log-format", "json", "--disable-validation", "--no-save"]
 
 
+def train_step_of_weights_in(dtype):
+    """A training step whose weights were rounded to `dtype` and that is fp32 otherwise, its optimizer too."""
+    from sparqle_fairseq.tasks.base import SpeechTask
+
+    train_step = SpeechTask.train_step
+
+    def rounded(task, sample, model, *rest, **more):
+        weights = [(parameter, parameter.detach().clone()) for parameter in model.adapter.parameters()]
+        with torch.no_grad():
+            for parameter, _ in weights:
+                parameter.copy_(parameter.to(dtype))
+        result = train_step(task, sample, model, *rest, **more)
+        with torch.no_grad():
+            for parameter, value in weights:
+                parameter.copy_(value)
+        return result
+
+    return rounded
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("stage", "new", "rate"),
-    [
-        (1, True, 1e-4),
-        pytest.param(
-            1,
-            True,
-            1e-3,
-            marks=pytest.mark.xfail(
-                reason="fp16 was 5.1 %, bf16 3.4 % away, and fp32 that begins a millionth beside it 3.4 and 8.0 %"
-            ),
-        ),
-        (1, False, 5e-4),
-        (2, True, 1e-3),
-    ],
+    [(1, True, 1e-4), (1, True, 1e-3), (1, False, 5e-4), (2, True, 1e-3)],
     ids=[
         "stage 1, new adapter, the recipes' rate",
         "stage 1, new adapter, ten times the rate",
@@ -255,8 +263,8 @@ def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(
 ):
     """200 updates without dropout, the mean of every 20 of them.
 
-    The same is asked of fp32 that begins a millionth beside: where it parts too, as at ten times the recipes' rate,
-    there is no one curve to compare with (docs/distributed.md).
+    Beside them the least that half precision can do: fp32 whose weights alone are held in it. At ten times the recipes'
+    rate a failure is expected where that parts from fp32 too: there is no one curve to keep to (docs/distributed.md).
     """
     from sparqle_fairseq.tasks.base import SpeechTask
 
@@ -266,31 +274,25 @@ def test_loss_curves_in_half_precision_stay_within_two_percent_of_fp32(
         first = tmp_path / "first"
         train_here(pretrain_arguments(world, first, "--dropout", 0, "--disable-validation", "--lr", 1e-3, updates=200))
         start += ["--finetune-from-model", first / "checkpoint_last.pt"]
-    begin_epoch = SpeechTask.begin_epoch
-
-    def begin_beside(task, epoch, model):
-        begin_epoch(task, epoch, model)
-        if epoch == 1:
-            with torch.no_grad():
-                for parameter in model.adapter.parameters():
-                    parameter.mul_(1 + 1e-6 * torch.randn_like(parameter))
-
-    for name in (*TRAINERS, "fp32, a millionth beside it"):
-        trainer = name.split(",")[0]
+    for name in (*TRAINERS, *(f"fp32, weights in {half}" for half in HALF)):
+        trainer, _, weights = name.partition(", weights in ")
         more = [*TRAINERS[trainer], *EVERY_LOSS, *start]
         if stage == 1:
             arguments = pretrain_arguments(world, tmp_path / name, *more, updates=200)
         else:
             arguments = finetuning(world, tmp_path / name, *more, "--llm-dtype", trainer, updates=200)
         with monkeypatch.context() as patch:
-            if name not in TRAINERS:
-                patch.setattr(SpeechTask, "begin_epoch", begin_beside)
+            if weights:
+                patch.setattr(SpeechTask, "train_step", train_step_of_weights_in(HALF[weights]))
             curves[name] = curve(caplog, arguments)
         print(f"stage {stage}, {name}: {[round(float(loss), 3) for loss in curves[name]]}")
     expected = curves.pop("fp32")
     away = {name: float(((losses - expected).abs() / expected).max()) for name, losses in curves.items()}
     print(f"stage {stage}, at most: {', '.join(f'{name} {100 * share:.2f} %' for name, share in away.items())}")
-    assert all(share < 0.02 for share in away.values()), away
+    apart = {name for name, share in away.items() if share >= 0.02}
+    if rate == 1e-3 and stage == 1 and apart - HALF.keys():
+        pytest.xfail(f"fp32 whose weights alone are held in half precision parts from fp32 as well: {away}")
+    assert not apart, away
 
 
 @pytest.mark.long

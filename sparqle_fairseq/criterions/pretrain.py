@@ -101,7 +101,11 @@ def stage1_sums(output: Stage1Output, label_smoothing: float, stc_smoothing: flo
 
 @register_criterion("sparqle_pretrain", dataclass=PretrainCriterionConfig)
 class PretrainCriterion(FairseqCriterion):
-    """Divides each loss by its count over all processes, so one process and many take the same step."""
+    """Divides each loss by its count over all processes, so one process and many take the same step.
+
+    `sample_size` counts utterances; where one loss is asked for alone, what that loss counts (STG: tokens), so that
+    --update-freq adds up to the larger batch, whatever the lengths, for every loss that does not compare utterances.
+    """
 
     def __init__(
         self,
@@ -141,8 +145,10 @@ class PretrainCriterion(FairseqCriterion):
             raise SparqleError(f"--stg-label-smoothing {stg_label_smoothing:g} must be at least 0 and below 1")
         self.label_smoothing = stg_label_smoothing
 
-    def forward(self, model: Any, sample: dict[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
-        """Loss times the global number of utterances, the local number, and what to log.
+    def forward(
+        self, model: Any, sample: dict[str, Any], reduce: bool = True
+    ) -> tuple[Tensor, int | Tensor, dict[str, Any]]:
+        """Loss times the global sample size, the local sample size, and what to log.
 
         fairseq sums gradients over the processes and divides by the sum of the local numbers, which leaves each loss
         divided by its own global count.
@@ -161,16 +167,18 @@ class PretrainCriterion(FairseqCriterion):
             weight * sums[f"{_key(name)}_sum"] / count.clamp(min=1)
             for (name, weight), count in zip(self.weights.items(), global_counts, strict=True)
         )
+        alone = len(self.weights) == 1
+        global_size, size = (global_counts[0], counts[1]) if alone else (utterances, local)
         # Tensors, not numbers: a number would make the device wait at every step.
         log: dict[str, Any] = {name: value.detach() * float(active) for name, value in sums.items()}
         log |= {
-            "loss": (loss * utterances).detach(),
+            "loss": (loss * global_size).detach(),
             "temperature": model.temperature().detach() * local,
-            "sample_size": local,
+            "sample_size": size,
             "nsentences": local,
             "ntokens": sample["ntokens"] if active else 0,
         }
-        return loss * utterances, local, log
+        return loss * global_size, size, log
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, float]]) -> None:
@@ -179,8 +187,8 @@ class PretrainCriterion(FairseqCriterion):
         def total(key: str) -> float:
             return sum(float(log.get(key, 0)) for log in logging_outputs)
 
-        utterances = max(total("sample_size"), 1)
-        metrics.log_scalar("loss", total("loss") / utterances, utterances, round=3)
+        size = max(total("sample_size"), 1)
+        metrics.log_scalar("loss", total("loss") / size, size, round=3)
         for name in (*OBJECTIVES, ADVERSARIAL):
             key = _key(name)
             if count := total(f"{key}_count"):
@@ -198,6 +206,7 @@ class PretrainCriterion(FairseqCriterion):
         for name, (hits, of) in rates.items():
             if count := total(of):
                 metrics.log_scalar(name, 100 * total(hits) / count, count, round=2)
+        utterances = max(total("nsentences"), 1)
         metrics.log_scalar("temperature", total("temperature") / utterances, utterances, round=4)
 
     @staticmethod
