@@ -100,9 +100,12 @@ def twelve(world, tmp_path_factory):
 
 @pytest.mark.long
 @pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("stage", [pretrain_arguments, finetune_arguments])
-def test_any_number_of_processes_ends_with_the_same_parameters(twelve, tmp_path, stage, processes):
-    more = []
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [(pretrain_arguments, []), (pretrain_arguments, ["--objective", "stg"]), (finetune_arguments, [])],
+    ids=["stage 1", "stage 1, STG alone", "stage 2"],
+)
+def test_any_number_of_processes_ends_with_the_same_parameters(twelve, tmp_path, stage, more, processes):
     if stage is finetune_arguments:
         train_here(pretrain_arguments(twelve, tmp_path / "first", updates=1))
         more = ["--pretrained-adapter", tmp_path / "first" / "checkpoint_last.pt"]
