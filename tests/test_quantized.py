@@ -50,6 +50,57 @@ def test_the_logits_are_those_of_the_llm_as_it_is_stored(built, stage2, kind):
     assert 0 < error < CLOSE[kind]
 
 
+def test_4_bits_give_the_logits_of_weights_that_were_rounded_to_4_bits(world):
+    """NF4's places lie at most 0.304 of a block's largest weight apart; what is rounded is the weights alone."""
+    rounded, found = build_stage2(world), build_stage2(world, "--llm-quantization", "4bit")
+    layers = dict(rounded.model.llm.model.named_modules())
+    count = 0
+    for name, layer in found.model.llm.model.named_modules():
+        if type(layer) is type(layers[name]):
+            continue
+        count += 1
+        weight = layers[name].weight.data
+        held = layer(torch.eye(weight.size(1))).t()  # (outputs, inputs)
+        blocks, apart = weight.reshape(-1, 64), (held - weight).reshape(-1, 64)  # 64 weights a block
+        assert (apart.abs() < 0.17 * blocks.abs().amax(dim=1, keepdim=True)).all()  # its scale is rounded too
+        weight.copy_(held)
+    assert count == 14
+    torch.testing.assert_close(logits_of(found), logits_of(rounded), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("inputs", [16, 32, 48, 64, 72, 96, 160])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_of_any_length_are_multiplied_by_the_weights_they_were(inputs, dtype):
+    """Rows of very different size, so that no scale can stand for another's."""
+    model = torch.nn.Sequential(torch.nn.Linear(inputs, 64))
+    model.get_output_embeddings = lambda: None
+    weight = torch.randn(64, inputs) * torch.logspace(0, 1, 64).unsqueeze(1)
+    model[0].weight.data.copy_(weight)
+    bias = model[0].bias.detach().clone()
+    quantize(model, "4bit", dtype, "sizes")
+    x = torch.eye(inputs, dtype=dtype, requires_grad=True)
+    y = model(x)
+    held = (y.detach().float() - bias).t().reshape(-1, 64)
+    blocks = weight.reshape(-1, 64)
+    assert ((held - blocks).abs() < 0.25 * blocks.abs().amax(dim=1, keepdim=True)).all()
+    y.sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_a_pass_without_gradients_changes_no_gradient_after_it(world, kind):
+    """bitsandbytes repacks 4-bit weights in such a pass, on some CPUs, for a product that has no backward pass."""
+    gradients = []
+    for validate in (False, True):
+        built = build_stage2(world, "--llm-quantization", kind)
+        built.model.llm.model.eval()
+        if validate:
+            logits_of(built)
+        loss, _, _ = built.criterion(built.model, batch(built, "train2", range(4)))
+        loss.backward()
+        gradients.append([p.grad for p in built.model.parameters()])
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 def test_its_identity_is_that_of_the_stored_weights(built, stage2):
     assert built.model.identity == stage2.model.identity
     built.model.load_state_dict(stage2.model.state_dict())

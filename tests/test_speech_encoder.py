@@ -253,7 +253,7 @@ def test_own_precision_is_kept_and_given_out(checkpoints):
     assert values.dtype == encoder.frozen.dtype == torch.bfloat16
     assert encoder.identity["dtype"] == "bfloat16"
     reference = load_speech_encoder(path)(*padded([speech(4000), speech(1000)])).values
-    assert (values.float() - reference).abs().mean() < 0.1
+    assert (values.float() - reference).abs().mean() < 0.03 * reference.abs().mean()
 
 
 def test_box_moves_to_a_device_and_lets_gradients_through():

@@ -6,6 +6,9 @@ the contrastive loss lives on that. So sums with the residual, the norms behind 
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,3 +36,21 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = at_least_fp32(self.weight), at_least_fp32(self.bias)
         return F.layer_norm(at_least_fp32(x), self.normalized_shape, weight, bias, self.eps)
+
+
+def convolve_narrow_in_fp32(module: nn.Module) -> None:
+    """Let the convolutions of a module that see few channels compute in fp32 on CPUs; their weights stay as they are.
+
+    Where a CPU has AMX, torch 2.13 gives numbers in bf16 that are off by their own size when a kernel of some length
+    runs over 2 to 12 channels of a group, as the position embedding of a small HuBERT does; other widths are right.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv1d) and 1 < part.in_channels // part.groups < 16:
+            setattr(part, "_conv_forward", partial(_convolve_in_fp32, part._conv_forward))  # noqa: B010
+
+
+def _convolve_in_fp32(convolve: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if x.device.type != "cpu":
+        return convolve(x, weight, bias)
+    bias = bias if bias is None else at_least_fp32(bias)
+    return convolve(at_least_fp32(x), at_least_fp32(weight), bias).to(x.dtype)

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
 
@@ -73,8 +76,31 @@ def _in_4_bits(bnb: Any, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
         quant_type="nf4",
         device="meta",
     )
+    # On CPUs with AVX512-BF16 the first call without gradients would repack the weights for a product that has no
+    # backward pass, that cannot hold layers of fewer than 64 inputs, and for which a kernel is looked for on the hub.
+    made.support_avx512bf16_for_cpu = False
     made.weight = bnb.nn.Params4bit(layer.weight.detach().clone(), requires_grad=False, quant_type="nf4", module=made)
+    if layer.in_features % 64:
+        setattr(made, "forward", partial(_read_as_one_row, made, made.forward))  # noqa: B010
     return _finished(made, layer, dtype)
+
+
+def _read_as_one_row(layer: Any, forward: Any, x: Tensor) -> Tensor:
+    """The layer's outputs; on CPUs its weights are read from their 4 bits as one long row.
+
+    Blocks of 64 weights go on from row to row. On CPUs with AVX512, bitsandbytes 0.50 takes the wrong blocks' scales
+    for rows of, say, 32 or 96 weights.
+    """
+    if x.device.type != "cpu":
+        return forward(x)
+    from bitsandbytes.functional import dequantize_4bit
+
+    state = copy(layer.weight.quant_state)
+    state.shape = torch.Size([1, state.shape.numel()])
+    weight = dequantize_4bit(layer.weight.data, state).view(layer.out_features, layer.in_features)
+    kind = layer.compute_dtype
+    bias = None if layer.bias is None else layer.bias.to(kind)
+    return F.linear(x.to(kind), weight.to(kind), bias).to(x.dtype)
 
 
 def _finished(made: nn.Module, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:

@@ -96,7 +96,7 @@ def test_half_precision_is_its_own(models):
     values = encoder(*padded([speech(4000), speech(1000)])).values
     assert values.dtype == torch.bfloat16
     reference = load_speech_encoder(folder)(*padded([speech(4000), speech(1000)])).values
-    assert (values.float() - reference).abs().mean() < 0.1 * reference.abs().mean()
+    assert (values.float() - reference).abs().mean() < 0.03 * reference.abs().mean()
 
 
 class TestFiles:

@@ -12,6 +12,7 @@ from sparqle_fairseq.models.encoders.errors import EncoderError
 from sparqle_fairseq.models.encoders.lengths import mask_of_lengths, utterance_lengths
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.frozen import Frozen
+from sparqle_fairseq.models.precision import convolve_narrow_in_fp32
 
 Layer = Literal["last", "weighted"] | int
 
@@ -142,6 +143,7 @@ class SpeechEncoder(nn.Module):
                     f"{path} has no layer {layer!r}: give 'last', 'weighted' or a number from 1 to {network.depth}."
                 )
             network.keep_layers(layer)
+        convolve_narrow_in_fp32(network)
         self.frozen = Frozen(network, dtype)
         self.layer = layer
         self.width = network.width
