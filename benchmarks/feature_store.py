@@ -45,7 +45,7 @@ def save_hubert(path: Path, size: str) -> None:
     from fairseq.models.hubert.hubert import HubertConfig, HubertModel
     from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 
-    from sparqle_fairseq.planning.parts import ENCODERS
+    from sparqle_fairseq.tools.plan.parts import ENCODERS
 
     config = HubertConfig(label_rate=50, **ENCODERS[size], **SIZES[size])
     labels = Dictionary()
@@ -210,7 +210,7 @@ def main() -> None:
     args = parser.parse_args()
     sparqle_fairseq.register()
     torch.set_num_threads(args.threads)
-    from sparqle_fairseq.features.extraction import Options, extract
+    from sparqle_fairseq.tools.extract.extraction import Options, extract
 
     data, tokenizer = args.out / "data", args.out / "tokenizer"
     data.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def measure(case: str, which: str, seconds: int, repeats: int) -> dict[str, floa
     """Median time in seconds and peak memory in MB of one training step."""
     import torch
 
-    from sparqle_fairseq.models.qformer import QFormer, QFormerConfig
+    from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -27,8 +27,8 @@ VOCABULARY = 30522
 
 def settings() -> dict[str, tuple[Any, int]]:
     """Name -> run, stage."""
-    from sparqle_fairseq.planning.parts import LLMSize
-    from sparqle_fairseq.planning.plan import Run
+    from sparqle_fairseq.tools.plan.parts import LLMSize
+    from sparqle_fairseq.tools.plan.plan import Run
 
     same: dict[str, Any] = {"precision": "fp32", "llm_dtype": "fp32", "mean_seconds": 6.0, "batch_multiple": 1}
     llm = LLMSize(60e6, 512, 8, 32000)
@@ -49,9 +49,9 @@ def train(run: Any, stage: int) -> None:
 
     from sparqle_fairseq.criterions.pretrain import stage1_sums
     from sparqle_fairseq.models.config import PretrainModelConfig, SpeechLLMConfig, qformer_config
-    from sparqle_fairseq.models.speech_llm import Stage2Adapter
-    from sparqle_fairseq.models.stage1 import Stage1Adapter, Stage1Text
-    from sparqle_fairseq.planning import parts, plan
+    from sparqle_fairseq.models.stage1.adapter import Stage1Adapter, Stage1Text
+    from sparqle_fairseq.models.stage2.model import Stage2Adapter
+    from sparqle_fairseq.tools.plan import parts, plan
 
     torch.manual_seed(0)
     batch, tokens = run.batch(stage), round(run.mean_seconds * plan.TOKENS_A_SECOND)
@@ -124,7 +124,7 @@ def main() -> None:
     import fairseq.optim.adam
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    from sparqle_fairseq.planning.plan import plan
+    from sparqle_fairseq.tools.plan.plan import plan
 
     assert fairseq.optim.adam
     small = torch.nn.Linear(64, 64)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparqle_fairseq.evaluate.scoring import read_generation, score
+from sparqle_fairseq.scoring.scores import read_generation, score
 
 
 def read_scores(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:

@@ -11,16 +11,17 @@ __version__ = "0.1.0"
 
 
 def register() -> None:
-    """Apply the workarounds of `compat`, show errors as sentences, register with fairseq. Twice is harmless."""
-    from sparqle_fairseq import compat, errors
+    """Apply the workarounds of `fairseq_fixes`, show errors as sentences, register with fairseq. Twice is harmless."""
+    from sparqle_fairseq import errors
+    from sparqle_fairseq.fairseq_fixes import compat
 
     compat.apply()
     errors.install_hook()
 
     from sparqle_fairseq.criterions import finetune as _finetune_criterion  # noqa: F401
     from sparqle_fairseq.criterions import pretrain as _pretrain_criterion  # noqa: F401
-    from sparqle_fairseq.models import pretrain_model as _pretrain_model  # noqa: F401
-    from sparqle_fairseq.models import speech_llm as _speech_llm  # noqa: F401
+    from sparqle_fairseq.models.stage1 import model as _stage1_model  # noqa: F401
+    from sparqle_fairseq.models.stage2 import model as _stage2_model  # noqa: F401
     from sparqle_fairseq.tasks import finetune as _finetune_task  # noqa: F401
     from sparqle_fairseq.tasks import pretrain as _pretrain_task  # noqa: F401
 

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+for folder in (".", "criterions", "fairseq_fixes", "generate", "tools/launch"):  # what tests of other folders share
+    sys.path.insert(0, str(HERE / folder))
 
 # Before anything of Hugging Face is imported: it reads this once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -50,13 +52,13 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="session")
 def stage1(world):
     """A stage-1 task and model, in eval mode, with random weights that are large enough to matter."""
-    from models import build_stage1
+    from tiny_models import build_stage1
 
     return build_stage1(world)
 
 
 @pytest.fixture(scope="session")
 def stage2(world):
-    from models import build_stage2
+    from tiny_models import build_stage2
 
     return build_stage2(world)

@@ -30,10 +30,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sparqle_fairseq.compat import ensure_torchaudio
 from sparqle_fairseq.data.answers import BOTH, transcript_first
 from sparqle_fairseq.data.prompts import Prompt, PromptBuilder
 from sparqle_fairseq.data.wordings import PromptTemplates
+from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
 
 ensure_torchaudio()  # before transformers, whose models import torchaudio
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402

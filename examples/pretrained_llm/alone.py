@@ -27,8 +27,8 @@ from results import write_json  # noqa: E402
 from sparqle_fairseq.data.manifest import ManifestRow, read_manifest  # noqa: E402
 from sparqle_fairseq.data.wordings import PromptTemplates  # noqa: E402
 from sparqle_fairseq.errors import SparqleError  # noqa: E402
-from sparqle_fairseq.evaluate.scoring import score  # noqa: E402
-from sparqle_fairseq.models.llm import load_llm  # noqa: E402
+from sparqle_fairseq.models.llm.llm import load_llm  # noqa: E402
+from sparqle_fairseq.scoring.scores import score  # noqa: E402
 
 MOST_TOKENS = 40
 

@@ -20,7 +20,7 @@ sparqle_fairseq.register()
 import torch  # noqa: E402
 
 from sparqle_fairseq.errors import SparqleError  # noqa: E402
-from sparqle_fairseq.models.llm_files import LLMFiles  # noqa: E402
+from sparqle_fairseq.models.llm.files import LLMFiles  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -20,7 +20,7 @@ def command(checkpoints: tuple[Path, ...], output: Path, ema: bool, json: bool) 
     sparqle average stage2/checkpoint8.pt stage2/checkpoint9.pt stage2/checkpoint10.pt -o stage2/average.pt
     sparqle average --ema stage2/checkpoint_last.pt -o stage2/ema.pt
     """
-    from sparqle_fairseq.checkpoints.averaging import average_checkpoints
+    from sparqle_fairseq.tools.average import average_checkpoints
 
     values = average_checkpoints(checkpoints, output, ema)
     if json:

@@ -15,7 +15,7 @@ def command(source: str, target: str) -> None:
     hub id. TARGET is what to write, a folder or a checkpoint (.pt); one that exists is not overwritten. Heads for
     pre-training are not carried over.
     """
-    from sparqle_fairseq.interop.hubert import convert_hubert
+    from sparqle_fairseq.tools.exchange.hubert import convert_hubert
 
     kind = convert_hubert(source, target)
     click.echo(f"wrote {target}, a {kind}")

@@ -23,7 +23,7 @@ def command(
     """
     if dtype and not merge_lora:
         raise click.UsageError("--dtype is the precision of the merged LLM; it needs --merge-lora")
-    from sparqle_fairseq.interop.export_llm import export_llm
+    from sparqle_fairseq.tools.exchange.export_llm import export_llm
 
     done = export_llm(checkpoint, output, merge=merge_lora, dtype=dtype, llm=llm, speech_encoder=speech_encoder)
     what = "the LLM with LoRA merged into it" if merge_lora else "LoRA alone (peft)"

@@ -53,9 +53,9 @@ def command(manifests: tuple[Path, ...], verify: Path | None, as_json: bool, **o
 def _extract(manifests: list[Path], as_json: bool, shard: str, shard_megabytes: float, **options: Any) -> None:
     from dataclasses import asdict
 
-    from sparqle_fairseq.features.extraction import Options, extract
-    from sparqle_fairseq.features.plan import Share
-    from sparqle_fairseq.features.shard_file import size_text
+    from sparqle_fairseq.tools.extract.extraction import Options, extract
+    from sparqle_fairseq.tools.extract.plan import Share
+    from sparqle_fairseq.tools.extract.shard_file import size_text
 
     done = extract(manifests, Options(share=Share.parse(shard), shard_bytes=round(shard_megabytes * 1e6), **options))
     if as_json:
@@ -80,8 +80,8 @@ def _extract(manifests: list[Path], as_json: bool, shard: str, shard_megabytes: 
 
 
 def _verify(folder: Path, as_json: bool) -> None:
-    from sparqle_fairseq.features.shard_file import size_text
-    from sparqle_fairseq.features.verification import faults_sentence, verify
+    from sparqle_fairseq.tools.extract.shard_file import size_text
+    from sparqle_fairseq.tools.extract.verification import faults_sentence, verify
 
     report = verify(folder)
     if as_json:

@@ -27,7 +27,7 @@ def command(manifests: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """
     from dataclasses import asdict
 
-    from sparqle_fairseq.features.units import Options, extract_units
+    from sparqle_fairseq.tools.extract.units import Options, extract_units
 
     done = extract_units(manifests, Options(**options))
     if as_json:

@@ -68,7 +68,7 @@ def command(
     _refuse(context, ("spelling", "layout"), "without --reverse")
     if not choices["speech_encoder"]:
         raise SparqleError(f"{file}: no encoder was named; give the one it was trained with (--speech-encoder)")
-    from sparqle_fairseq.interop.released import import_released
+    from sparqle_fairseq.tools.exchange.released import import_released
 
     done = import_released(file, output, **choices)
     click.echo(f"{output}: stage {done.stage}, {done.tensors} tensors")
@@ -89,7 +89,7 @@ def _publish(file: Path, output: Path, spelling: str | None, layout: str | None)
     import sparqle_fairseq
 
     sparqle_fairseq.register()
-    from sparqle_fairseq.interop.publish import publish
+    from sparqle_fairseq.tools.exchange.publish import publish
 
     done = publish(file, output, spelling=spelling, layout=layout)
     click.echo(

@@ -26,7 +26,7 @@ def command(utterance: Path, model: Path, out: Path, as_json: bool, **options: o
     and transcripts of a batch are."""
     import json
 
-    from sparqle_fairseq.visual.report import draw_report, summary
+    from sparqle_fairseq.tools.inspect.report import draw_report, summary
 
     report = draw_report(utterance, model, out, **options)  # type: ignore[arg-type]
     if as_json:

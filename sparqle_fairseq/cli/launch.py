@@ -31,7 +31,7 @@ def command(processes: int | None, device: str, name: str, arguments: tuple[str,
     Scripts for one GPU, one machine and SLURM are in examples/launch. Each process of fairseq-generate takes its share
     of the rows and writes it below --results-path; `sparqle merge-results` puts the shares together.
     """
-    from sparqle_fairseq.launch import check_command, on_cpu, run_here, start_processes
+    from sparqle_fairseq.tools.launch import check_command, on_cpu, run_here, start_processes
 
     check_command(name)
     words = on_cpu(name, arguments) if device == "cpu" else list(arguments)

@@ -19,7 +19,7 @@ def command(parts: tuple[Path, ...], output: Path, manifest: Path | None, as_jso
 
     from sparqle_fairseq.data.manifest import read_manifest
     from sparqle_fairseq.errors import SparqleError
-    from sparqle_fairseq.generate.merging import check_complete, lines_in_order, read_results
+    from sparqle_fairseq.tools.merge_results import check_complete, lines_in_order, read_results
 
     files = []
     for part in parts:

@@ -60,9 +60,9 @@ def command(
     import warnings
 
     warnings.simplefilter("ignore", FutureWarning)
-    from sparqle_fairseq.planning.parts import LLMSize
-    from sparqle_fairseq.planning.plan import Run, plan
-    from sparqle_fairseq.planning.report import as_dictionary, misfits, show
+    from sparqle_fairseq.tools.plan.parts import LLMSize
+    from sparqle_fairseq.tools.plan.plan import Run, plan
+    from sparqle_fairseq.tools.plan.report import as_dictionary, misfits, show
 
     if llm and llm_params:
         raise SparqleError("--llm and --llm-params are two ways to say the same; give one of them")

@@ -59,7 +59,7 @@ def _splits(names: tuple[str, ...]) -> Callable[[Command], Command]:
 @_shared
 def librispeech(root: Path, splits: str, case: str, **options: Any) -> None:
     """LibriSpeech: <split>.tsv for stage 1. ROOT holds LibriSpeech/."""
-    from sparqle_fairseq.corpora.librispeech import SPLITS, read_librispeech
+    from sparqle_fairseq.tools.prepare.librispeech import SPLITS, read_librispeech
 
     manifests = read_librispeech(root, _named(splits, SPLITS), case)
     if case != "keep":
@@ -75,7 +75,7 @@ def librispeech(root: Path, splits: str, case: str, **options: Any) -> None:
 @_shared
 def mustc(root: Path, tgt_lang: str, splits: str, rows: str, **options: Any) -> None:
     """MuST-C: <split>_<lang>.tsv, <split>_en.tsv. ROOT holds en-<lang>/."""
-    from sparqle_fairseq.corpora.mustc import SPLITS, read_mustc
+    from sparqle_fairseq.tools.prepare.mustc import SPLITS, read_mustc
 
     _write(read_mustc(root, _languages(tgt_lang), rows, _named(splits, SPLITS)), **options)
 
@@ -92,7 +92,7 @@ def covost2(
     root: Path, translations: Path | None, src_lang: str, tgt_lang: str, splits: str, rows: str, **options: Any
 ) -> None:
     """CoVoST 2: <split>_<lang>.tsv. ROOT is Common Voice 4's folder of the spoken language."""
-    from sparqle_fairseq.corpora.covost2 import SPLITS, read_covost2
+    from sparqle_fairseq.tools.prepare.covost2 import SPLITS, read_covost2
 
     named = _named(splits, SPLITS)
     manifests, lacking = read_covost2(root, translations or root, src_lang, _languages(tgt_lang), rows, named)
@@ -118,7 +118,7 @@ def covost2(
 @_shared
 def fleurs(root: Path, src_lang: str, tgt_lang: str, text: str, splits: str, rows: str, **options: Any) -> None:
     """FLEURS: <split>_<lang>.tsv. ROOT holds en_us/, fr_fr/, …"""
-    from sparqle_fairseq.corpora.fleurs import SPLITS, read_fleurs
+    from sparqle_fairseq.tools.prepare.fleurs import SPLITS, read_fleurs
 
     manifests, untranslated = read_fleurs(root, src_lang, _languages(tgt_lang), rows, _named(splits, SPLITS), text)
     for name, count in untranslated.items():
@@ -155,7 +155,7 @@ def own_audio(
     **options: Any,
 ) -> None:
     """Your own recordings, with a table or text files beside them."""
-    from sparqle_fairseq.corpora.own_audio import read_own_audio
+    from sparqle_fairseq.tools.prepare.own_audio import read_own_audio
 
     shares = {"dev": dev, "test": test}
     _write(
@@ -184,7 +184,7 @@ def _languages(names: str) -> tuple[str, ...]:
 def _write(manifests: Any, *, out: Path, skip_bad_audio: bool, workers: int, as_json: bool) -> None:
     from tqdm import tqdm
 
-    from sparqle_fairseq.corpora.common import write_manifests
+    from sparqle_fairseq.tools.prepare.common import write_manifests
 
     def progress(items: Iterable[str], total: int) -> Iterable[str]:
         return tqdm(items, total=total, desc="reading headers", unit="file")

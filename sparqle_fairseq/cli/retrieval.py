@@ -28,7 +28,7 @@ def command(manifest: Path, model: Path, as_json: bool, **options: Any) -> None:
     """Score speech-text retrieval over the recordings and transcripts of MANIFEST."""
     import json
 
-    from sparqle_fairseq.evaluate.retrieval import evaluate_retrieval
+    from sparqle_fairseq.tools.retrieval import evaluate_retrieval
 
     report = evaluate_retrieval(manifest, model, **options)
     if as_json:

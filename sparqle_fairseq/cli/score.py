@@ -23,7 +23,7 @@ def command(files: tuple[str, ...], metrics: tuple[str, ...], bootstrap: int, se
     from rich.console import Console
     from rich.table import Table
 
-    from sparqle_fairseq.evaluate.scoring import METRICS, read_generation, score
+    from sparqle_fairseq.scoring.scores import METRICS, read_generation, score
 
     results = {}
     for file in files:

@@ -98,9 +98,9 @@ def command(
     from sparqle_fairseq import register
 
     register()
-    from sparqle_fairseq.translate.run import Request, run
-    from sparqle_fairseq.translate.segments import SpeechRule
-    from sparqle_fairseq.translate.translator import Settings
+    from sparqle_fairseq.tools.translate.run import Request, run
+    from sparqle_fairseq.tools.translate.segments import SpeechRule
+    from sparqle_fairseq.tools.translate.translator import Settings
 
     failed = run(
         Request(

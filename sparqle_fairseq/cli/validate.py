@@ -56,12 +56,12 @@ def command(
 
     Each MANIFEST is a split; a.tsv,b.tsv is one split in two files. The exit code is 1 where errors remain.
     """
-    from sparqle_fairseq.validation.findings import ERROR, WARNING
-    from sparqle_fairseq.validation.fix import refuse_to_overwrite, write_clean
-    from sparqle_fairseq.validation.report import json_report, print_table, write_report
-    from sparqle_fairseq.validation.run import splits_of, validate
-    from sparqle_fairseq.validation.settings import Settings
-    from sparqle_fairseq.validation.store import FindingStore
+    from sparqle_fairseq.tools.validate.findings import ERROR, WARNING
+    from sparqle_fairseq.tools.validate.fix import refuse_to_overwrite, write_clean
+    from sparqle_fairseq.tools.validate.report import json_report, print_table, write_report
+    from sparqle_fairseq.tools.validate.run import splits_of, validate
+    from sparqle_fairseq.tools.validate.settings import Settings
+    from sparqle_fairseq.tools.validate.store import FindingStore
 
     if force and not fix:
         raise click.UsageError("--force belongs to --fix")

@@ -11,7 +11,7 @@ from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
-from sparqle_fairseq.losses import generation_loss
+from sparqle_fairseq.models.stage1.losses import generation_loss
 
 
 @dataclass

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.gather import sum_over_ranks
-from sparqle_fairseq.losses import (
+from sparqle_fairseq.models.stage1.adapter import Contrast, Generation, Matching, Stage1Output
+from sparqle_fairseq.models.stage1.heads import Alignment
+from sparqle_fairseq.models.stage1.losses import (
     contrastive_loss,
     contrastive_targets,
     ctc_loss,
     generation_loss,
     matching_loss,
 )
-from sparqle_fairseq.models.heads import Alignment
-from sparqle_fairseq.models.stage1 import Contrast, Generation, Matching, Stage1Output
-from sparqle_fairseq.objectives import ADVERSARIAL, OBJECTIVES, PUBLISHED
+from sparqle_fairseq.models.stage1.objectives import ADVERSARIAL, OBJECTIVES, PUBLISHED
 
 Sums = dict[str, Tensor]
 

@@ -12,8 +12,6 @@ from fairseq.data import FairseqDataset
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from sparqle_fairseq.checkpoints.stopping import guard_loader
-from sparqle_fairseq.compat import batch_by_size_keeping_all
 from sparqle_fairseq.data.audio import (
     FEATURE_SLACK,
     SAMPLE_RATE,
@@ -29,6 +27,8 @@ from sparqle_fairseq.data.manifest import Manifest, ManifestRow
 from sparqle_fairseq.data.sampling import Sampler
 from sparqle_fairseq.data.units import UnitFile
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.fairseq_fixes.compat import batch_by_size_keeping_all
+from sparqle_fairseq.fairseq_fixes.stopping import guard_loader
 
 logger = logging.getLogger(__name__)
 

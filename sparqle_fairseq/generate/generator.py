@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.attention import token_centres, token_map
 from sparqle_fairseq.generate.contrast import contrasts, forced_scores, rows_of
 from sparqle_fairseq.generate.guard import BLOCKED_NGRAM, is_loop
 from sparqle_fairseq.generate.mbr import mbr_order
 from sparqle_fairseq.generate.options import DecodingOptions
 from sparqle_fairseq.generate.search import Hypothesis, SearchSettings, ensemble, search
-from sparqle_fairseq.visual.attention import token_centres, token_map
 
 # fairseq's generation options that this search does not have, with the value that means "not asked for".
 _NOT_OFFERED = {

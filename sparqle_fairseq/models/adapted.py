@@ -10,8 +10,8 @@ from fairseq.models import BaseFairseqModel
 from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.encoders import SpeechEncoder, SpeechFeatures
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity, encode_identity
-from sparqle_fairseq.models.speech_encoder import SpeechEncoder, SpeechFeatures
 
 
 class LayerMix(nn.Module):

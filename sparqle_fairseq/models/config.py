@@ -13,16 +13,16 @@ from omegaconf import open_dict
 
 from sparqle_fairseq.data.answers import ANSWERS
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.adversarial import ADVERSARY_INPUTS, ADVERSARY_NORMS
-from sparqle_fairseq.models.front_end import DOWNSAMPLING
-from sparqle_fairseq.models.llm_sharding import SHARDINGS
-from sparqle_fairseq.models.lora_options import LoRAOptions
-from sparqle_fairseq.models.masking import FeatureMasks
-from sparqle_fairseq.models.projector import PROJECTORS
-from sparqle_fairseq.models.qformer import QUERY_STARTS, SPEECH_ENTRIES, QFormerConfig
-from sparqle_fairseq.models.quantized import QUANTIZATIONS
-from sparqle_fairseq.models.stage1 import NEGATIVES
-from sparqle_fairseq.objectives import OBJECTIVES, SUMS
+from sparqle_fairseq.models.llm.lora_options import LoRAOptions
+from sparqle_fairseq.models.llm.quantized import QUANTIZATIONS
+from sparqle_fairseq.models.llm.sharding import SHARDINGS
+from sparqle_fairseq.models.qformer.front_end import DOWNSAMPLING
+from sparqle_fairseq.models.qformer.masking import FeatureMasks
+from sparqle_fairseq.models.qformer.projector import PROJECTORS
+from sparqle_fairseq.models.qformer.qformer import QUERY_STARTS, SPEECH_ENTRIES, QFormerConfig
+from sparqle_fairseq.models.stage1.adapter import NEGATIVES
+from sparqle_fairseq.models.stage1.adversary import ADVERSARY_INPUTS, ADVERSARY_NORMS
+from sparqle_fairseq.models.stage1.objectives import OBJECTIVES, SUMS
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SOURCES = ("audio", "units")

@@ -13,7 +13,6 @@ import numpy as np
 from fairseq.tasks import FairseqTask
 from fairseq.utils import split_paths
 
-from sparqle_fairseq.checkpoints import early_stopping
 from sparqle_fairseq.data.augment import SpeedPerturbation
 from sparqle_fairseq.data.dataset import RoomCheck, SpeechDataset, TextSide
 from sparqle_fairseq.data.manifest import Manifest, read_manifest
@@ -21,16 +20,17 @@ from sparqle_fairseq.data.sampling import Sampler, SamplingOptions
 from sparqle_fairseq.data.text import TextDictionary
 from sparqle_fairseq.data.units import UnitFile, read_units
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.fairseq_fixes import early_stopping
+from sparqle_fairseq.fairseq_fixes.out_of_memory import OutOfMemoryGuard
+from sparqle_fairseq.generate.attention import check_can_look, frame_rate
 from sparqle_fairseq.generate.contrast import contrast_text
 from sparqle_fairseq.generate.generator import HypothesisGenerator, settings_of
 from sparqle_fairseq.generate.options import DecodingOptions, decoding_options
-from sparqle_fairseq.generate.scores import TextScores
 from sparqle_fairseq.models.config import fill_new_options
-from sparqle_fairseq.models.features import check_sources, settle_encoder
-from sparqle_fairseq.models.units import UnitEmbedding
-from sparqle_fairseq.tasks.out_of_memory import OutOfMemoryGuard
-from sparqle_fairseq.visual.attention import check_can_look, frame_rate
-from sparqle_fairseq.visual.tensorboard import SampleBoard
+from sparqle_fairseq.models.encoders.stored_features import check_sources, settle_encoder
+from sparqle_fairseq.models.encoders.units import UnitEmbedding
+from sparqle_fairseq.scoring.running import TextScores
+from sparqle_fairseq.tasks.tensorboard import SampleBoard
 
 logger = logging.getLogger(__name__)
 

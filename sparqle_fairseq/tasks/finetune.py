@@ -14,8 +14,8 @@ from sparqle_fairseq.data.answers import final_text
 from sparqle_fairseq.data.instructions import InstructionSide
 from sparqle_fairseq.data.manifest import ManifestError
 from sparqle_fairseq.data.wordings import PromptTemplates
-from sparqle_fairseq.models.qformer import QFormerConfig
-from sparqle_fairseq.models.speech_llm import take_adapter_options
+from sparqle_fairseq.models.qformer.qformer import QFormerConfig
+from sparqle_fairseq.models.stage2.model import take_adapter_options
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import FinetuneTaskConfig
 

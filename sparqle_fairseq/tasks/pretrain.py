@@ -8,7 +8,7 @@ from fairseq.tasks import register_task
 
 from sparqle_fairseq.data.transcripts import TranscriptSide
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.objectives import ADVERSARIAL
+from sparqle_fairseq.models.stage1.objectives import ADVERSARIAL
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import PretrainTaskConfig
 

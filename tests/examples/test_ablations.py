@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from commands import ROOT
-from models import build_stage1, build_stage2, stage1_arguments
+from tiny_models import build_stage1, build_stage2, stage1_arguments
 
 sys.path.insert(0, str(ROOT / "examples"))
 sys.path.insert(0, str(ROOT / "examples" / "ablations"))

@@ -23,8 +23,8 @@ import transformers
 from commands import ROOT
 
 from sparqle_fairseq.data.manifest import read_manifest, write_manifest
-from sparqle_fairseq.evaluate.scoring import read_generation
-from sparqle_fairseq.models.speech_encoder import load_speech_encoder
+from sparqle_fairseq.models.encoders import load_speech_encoder
+from sparqle_fairseq.scoring.scores import read_generation
 
 EXAMPLES = ROOT / "examples"
 RECIPE = EXAMPLES / "whisper_encoder"
@@ -108,7 +108,7 @@ ALIASES = {"decoder/projection/weight": "decoder/embeddings/weight"}
 @pytest.fixture(scope="module")
 def whisper():
     """A small Whisper with random weights that float16 holds, and large enough to matter."""
-    from sparqle_fairseq.compat import ensure_torchaudio
+    from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
 
     ensure_torchaudio()
     torch.manual_seed(0)

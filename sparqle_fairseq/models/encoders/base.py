@@ -12,7 +12,7 @@ from sparqle_fairseq.models.encoders.errors import EncoderError
 from sparqle_fairseq.models.encoders.lengths import mask_of_lengths, utterance_lengths
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.frozen import Frozen
-from sparqle_fairseq.models.precision import convolve_narrow_in_fp32
+from sparqle_fairseq.models.qformer.precision import convolve_narrow_in_fp32
 
 Layer = Literal["last", "weighted"] | int
 

@@ -1,4 +1,0 @@
-from sparqle_fairseq import compat
-
-# Whoever imports a module from here, with or without a fairseq command around it, gets the workarounds first.
-compat.apply()

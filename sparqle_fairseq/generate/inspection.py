@@ -1,0 +1,154 @@
+"""One utterance looked into: speech, what the queries attend to, the hypothesis and where in time its tokens are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.utils import apply_to_sample
+
+from sparqle_fairseq.data.audio import is_features, read_audio
+from sparqle_fairseq.data.dataset import SpeechDataset
+from sparqle_fairseq.generate.attention import frame_rate, query_map, token_centres, token_excess, token_map
+from sparqle_fairseq.generate.generator import HypothesisGenerator
+from sparqle_fairseq.generate.search import SearchSettings
+from sparqle_fairseq.models.stage1.losses import similarity
+from sparqle_fairseq.models.stage1.model import PretrainModel
+
+LONGEST_ANSWER = 200  # tokens
+
+
+@dataclass(frozen=True)
+class Look:
+    """Arrays hold real frames only. Q queries, T frames, L tokens without the end."""
+
+    name: str
+    reference: str | None
+    hypothesis: str
+    frame_rate: float  # frames a second, as the queries read them
+    waveform: np.ndarray | None  # (S,) as recorded; None where features or units are read
+    sample_rate: int
+    features: np.ndarray  # (encoder frames, W)
+    feature_rate: float  # encoder frames a second
+    layers: np.ndarray  # (layers that read speech, Q, T)
+    tokens: list[str]
+    token_excess: np.ndarray  # (L, T) what a token reads above the mean of its text
+    token_seconds: np.ndarray  # (L,)
+
+    @property
+    def queries(self) -> np.ndarray:
+        """(Q, T), mean over layers."""
+        return self.layers.mean(axis=0)
+
+    @property
+    def seconds(self) -> float:
+        if self.waveform is not None:
+            return len(self.waveform) / self.sample_rate
+        return len(self.features) / self.feature_rate
+
+    @property
+    def query_seconds(self) -> np.ndarray:
+        """(Q,) the frame that each query reads most."""
+        return (self.queries.argmax(axis=1) + 0.5) / self.frame_rate
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Stage 1's contrastive view of a batch: cosine of each recording's best query with each transcript's [CLS]."""
+
+    names: list[str]
+    texts: list[str]
+    cosines: np.ndarray  # (recordings, transcripts)
+
+    @property
+    def found(self) -> float:
+        """Share of recordings whose own transcript is the most similar one."""
+        return float((self.cosines.argmax(axis=1) == np.arange(len(self.names))).mean())
+
+
+@torch.no_grad()
+def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[int], beam: int = 4) -> list[Look]:
+    """Look into rows of a dataset with a model in eval mode; what --skip-bad-audio leaves out is not among them."""
+    sample = _batch(dataset, indices, model)
+    if not sample:
+        return []
+    net_input = sample["net_input"]
+    dictionary, encoder = task.target_dictionary, model.speech_encoder
+    generator = HypothesisGenerator(
+        SearchSettings(beam=beam),
+        pad=dictionary.pad(),
+        end=dictionary.eos(),
+        max_len_a=0,
+        max_len_b=LONGEST_ANSWER,
+        samples_per_frame=encoder.sample_rate / encoder.frame_rate,
+    )
+    texts = [row[0]["tokens"].tolist() for row in generator.generate([model], sample)]
+    speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
+    layers, padding_mask = query_map(model, net_input)
+    frames = token_map(model, net_input, texts, range(len(texts))).frames
+    rate = frame_rate(model)
+    looks = []
+    for i, index in enumerate(sample["id"].tolist()):
+        row, real = dataset.row(index), ~padding_mask[i]
+        spoken = dataset.units is None and not is_features(row.audio)
+        tokens = texts[i][:-1]
+        own = frames[i, : len(tokens)][:, real]  # (L, T)
+        looks.append(
+            Look(
+                name=row.id,
+                reference=sample["reference"][i],
+                hypothesis=dictionary.string(torch.tensor(texts[i])),
+                frame_rate=rate,
+                waveform=read_audio(row.audio, sample_rate=encoder.sample_rate) if spoken else None,
+                sample_rate=encoder.sample_rate,
+                features=speech.values[i][~speech.padding_mask[i]].float().cpu().numpy(),
+                feature_rate=encoder.frame_rate,
+                layers=layers[:, i, :, real].cpu().numpy(),
+                tokens=[dictionary.string(torch.tensor([token])) for token in tokens],
+                token_excess=token_excess(own).cpu().numpy(),
+                token_seconds=token_centres(own).cpu().numpy() / rate,
+            )
+        )
+    return looks
+
+
+@torch.no_grad()
+def compare_batch(model: Any, dataset: SpeechDataset, indices: Sequence[int]) -> Similarities | None:
+    """Similarities of the rows of a dataset; None where the model has not learned any (stage 2, or without stc)."""
+    if not isinstance(model, PretrainModel) or "stc" not in model.objective:
+        return None
+    sample = _batch(dataset, indices, model)
+    net_input, adapter = sample["net_input"], model.adapter
+    speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
+    queries = adapter.qformer.query(adapter.qformer.read_speech(speech.values, speech.padding_mask))
+    cosines = similarity(
+        adapter.speech_features(queries.hidden),
+        adapter.text_features(net_input["text"], net_input["text_padding_mask"]),
+        torch.ones((), device=queries.hidden.device),
+        queries.padding_mask,
+    )
+    rows = [dataset.row(index) for index in sample["id"].tolist()]
+    return Similarities([row.id for row in rows], [row.src_text or "" for row in rows], cosines.cpu().numpy())
+
+
+def batch_around(dataset: SpeechDataset, index: int, count: int) -> list[int]:
+    """`index` and the rows that follow it (from the top again at the end), `count` with different transcripts."""
+    chosen: list[int] = []
+    texts: set[str] = set()
+    for step in range(len(dataset)):
+        if len(chosen) == count:
+            break
+        candidate = (index + step) % len(dataset)
+        text = dataset.row(candidate).src_text
+        if text and text not in texts:
+            texts.add(text)
+            chosen.append(candidate)
+    return chosen
+
+
+def _batch(dataset: SpeechDataset, indices: Sequence[int], model: Any) -> dict[str, Any]:
+    device = next(model.parameters()).device
+    return apply_to_sample(lambda tensor: tensor.to(device), dataset.collater([dataset[i] for i in indices]))

@@ -1,0 +1,1 @@
+"""Stage 2: the Q-Former prompts the frozen LLM."""

@@ -1,0 +1,1 @@
+"""Checkpoints and encoders of others: in, and back out."""

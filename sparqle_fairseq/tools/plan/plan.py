@@ -1,0 +1,221 @@
+"""What a run will need: memory of each GPU, disk, steps. Memory is that of a batch of average utterances."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sparqle_fairseq.criterions.pretrain import stage1_sums
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.config import DTYPES, SIZES, PretrainModelConfig, SpeechLLMConfig, qformer_config
+from sparqle_fairseq.models.stage1.adapter import Stage1Adapter, Stage1Text
+from sparqle_fairseq.models.stage2.model import Stage2Adapter
+from sparqle_fairseq.tools.plan.parts import LLMSize, answer_loss, build_encoder, build_llm, encode, llm_config
+from sparqle_fairseq.tools.plan.tracing import Peak, default_dtype, peak_of, weight_bytes, without_bytes
+
+RATE = 16000
+STAGES = ("stage 1", "stage 2")
+PRECISIONS = ("fp32", "fp16", "bf16", "memory-efficient-fp16", "memory-efficient-bf16")
+TOKENS_A_SECOND = 3.5  # of an English transcript in word pieces, and of an answer in the LLM's
+PROMPT_TOKENS = 40
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be trained, and on what. `qformer` are options of the Q-Former that differ from those of `arch`."""
+
+    encoder: str
+    llm: str | LLMSize | None
+    arch: str = "base"
+    qformer: tuple[tuple[str, int], ...] = ()
+    text_vocabulary: int = 30522
+    hours: float = 1000.0
+    mean_seconds: float = 12.3
+    gpus: int = 1
+    precision: str = "fp16"
+    encoder_dtype: str = "fp32"
+    llm_dtype: str = "bf16"
+    max_tokens: tuple[int, int] = (2_000_000, 1_000_000)  # of the two stages
+    update_freq: int = 1
+    epochs: float = 10
+    from_store: bool = False  # features come from a feature store: no encoder is loaded
+    batch_multiple: int = 8  # --required-batch-size-multiple
+
+    def __post_init__(self) -> None:
+        positive = ("hours", "mean_seconds", "gpus", "update_freq", "epochs", "batch_multiple", "text_vocabulary")
+        for name in positive:
+            if not 0 < getattr(self, name) < math.inf:
+                raise SparqleError(f"--{name.replace('_', '-')} {getattr(self, name):g} must be above 0")
+        if min(self.max_tokens) < self.mean_seconds * RATE:
+            raise SparqleError(
+                f"--max-tokens {min(self.max_tokens)} is {min(self.max_tokens) / RATE:.1f} seconds, less than one "
+                f"utterance of --mean-seconds {self.mean_seconds:g}; raise it"
+            )
+
+    @property
+    def half(self) -> bool:
+        return self.precision != "fp32"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the trained weights."""
+        return DTYPES[self.precision.removeprefix("memory-efficient-")]
+
+    def batch(self, stage: int) -> int:
+        """Utterances of average length in a batch, as fairseq counts them out."""
+        most = int(self.max_tokens[stage] // (self.mean_seconds * RATE))
+        return most // self.batch_multiple * self.batch_multiple or most
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run: memory in bytes of one GPU, files in bytes."""
+
+    name: str
+    trained_parameters: int
+    frozen: int
+    trained: int
+    gradients: int
+    optimizer: int
+    exchange: int  # buffer in which processes sum gradients
+    activations: int  # beside the gradients, at the worst moment
+    logits: int  # of the activations
+    batch: int
+    steps_an_epoch: int
+    steps: int
+    checkpoint: int
+    checkpoint_without_optimizer: int
+
+    @property
+    def memory(self) -> int:
+        return self.frozen + self.trained + self.gradients + self.optimizer + self.exchange + self.activations
+
+
+@dataclass(frozen=True)
+class Plan:
+    store: int  # bytes of the speech as fp16 features
+    stages: tuple[Stage, ...]
+
+
+def plan(run: Run) -> Plan:
+    """Look at each stage without carrying it out. Raises `SparqleError`."""
+    network, width = None, 0
+    config = None if run.llm is None else llm_config(run.llm)
+    with without_bytes():
+        with default_dtype(DTYPES[run.encoder_dtype]):
+            network = build_encoder(run.encoder).eval()
+        width = network.width
+        stages = [_stage1(run, network)]
+        if config is not None:
+            stages.append(_stage2(run, network, config))
+    frames = run.hours * 3600 * network.sample_rate / network.samples_per_frame
+    return Plan(round(frames * width * 2), tuple(stages))
+
+
+def _options(run: Run, config: Any) -> Any:
+    """The model's options, sizes filled in."""
+    for name, value in (*SIZES[run.arch].items(), *run.qformer):
+        setattr(config, name, value)
+    return config
+
+
+def _stage1(run: Run, network: Any) -> Stage:
+    options = _options(run, PretrainModelConfig())
+    vocabulary = run.text_vocabulary + 1  # and [DEC]
+    with default_dtype(run.dtype):
+        adapter = Stage1Adapter(qformer_config(options, network.width, vocabulary, 50.0), vocabulary - 1, 0)
+    batch = run.batch(0)
+    tokens = max(3, round(run.mean_seconds * TOKENS_A_SECOND))
+
+    def step() -> None:
+        values = torch.zeros(batch, _frames(run, network), network.width, dtype=run.dtype)
+        padding_mask = torch.zeros(values.shape[:2], dtype=torch.bool)
+        words = torch.zeros(batch, tokens, dtype=torch.long)
+        keys = torch.arange(batch)
+        text = Stage1Text(words, words > 0, keys, keys)
+        sums = stage1_sums(adapter(values, padding_mask, text, 1), 0.1)
+        sum(value for name, value in sums.items() if name.endswith("_sum")).backward()  # type: ignore[union-attr]
+
+    return _measured(run, 0, adapter, 0, network, peak_of(step, vocabulary), _encoder_peak(run, 0, network))
+
+
+def _stage2(run: Run, network: Any, config: Any) -> Stage:
+    text_config = config.get_text_config()
+    llm = build_llm(config, DTYPES[run.llm_dtype])
+    options = _options(run, SpeechLLMConfig())
+    with default_dtype(run.dtype):
+        adapter = Stage2Adapter(qformer_config(options, network.width, 1, 50.0), text_config.hidden_size)
+    batch = run.batch(1)
+    tokens = max(2, round(run.mean_seconds * TOKENS_A_SECOND))
+
+    def step() -> None:
+        values = torch.zeros(batch, _frames(run, network), network.width, dtype=run.dtype)
+        prompt = torch.zeros(batch, PROMPT_TOKENS, dtype=torch.long)
+        answer = torch.zeros(batch, tokens, dtype=torch.long)
+        answer_loss(adapter, llm, values, prompt, answer).backward()
+
+    peak = peak_of(step, text_config.vocab_size)
+    return _measured(run, 1, adapter, weight_bytes(llm), network, peak, _encoder_peak(run, 1, network))
+
+
+def _frames(run: Run, network: Any) -> int:
+    return network.frames(round(run.mean_seconds * RATE))
+
+
+def _encoder_peak(run: Run, stage: int, network: Any) -> Peak:
+    if run.from_store:
+        return Peak()
+    samples = round(run.mean_seconds * RATE)
+    return peak_of(lambda: encode(network, torch.zeros(run.batch(stage), samples)))
+
+
+def _measured(
+    run: Run, stage: int, adapter: nn.Module, llm: int, network: nn.Module, step: Peak, encoding: Peak
+) -> Stage:
+    """Put together what is there all the time and what is there at the worst moment of a step.
+
+    Moments: the encoder listens; forward and backward; the optimizer's step, when activations are gone.
+    """
+    trained = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+    count = sum(parameter.numel() for parameter in trained)
+    largest = max(parameter.numel() for parameter in trained)
+    size = run.dtype.itemsize
+    gradients = count * size
+    efficient = run.precision.startswith("memory-efficient")
+    if not run.half:
+        optimizer, stepping = 8 * count, 4 * largest
+    elif efficient:  # Adam in fp32, tensor by tensor
+        optimizer, stepping = 8 * count, 12 * largest
+    else:  # weights and gradients once more in fp32, all in one tensor
+        optimizer, stepping = 16 * count, 4 * count
+    kept = gradients if run.update_freq > 1 else 0  # while the second of the batches runs
+    forward = max(encoding.total, step.total) + kept
+    worst = max(forward, gradients + stepping)
+    utterances = run.hours * 3600 / run.mean_seconds
+    an_epoch = math.ceil(utterances / (run.batch(stage) * run.gpus * run.update_freq))
+    return Stage(
+        name=STAGES[stage],
+        trained_parameters=count,
+        frozen=llm + (0 if run.from_store else weight_bytes(network)),
+        trained=weight_bytes(adapter),
+        gradients=gradients,
+        optimizer=optimizer,
+        exchange=min(count, 2**28) * size if run.gpus > 1 else 0,
+        activations=worst - gradients,
+        logits=step.logits if forward == worst and step.total >= encoding.total else 0,
+        batch=run.batch(stage),
+        steps_an_epoch=an_epoch,
+        steps=math.ceil(run.epochs * utterances / (run.batch(stage) * run.gpus * run.update_freq)),
+        checkpoint=_checkpoint(run, weight_bytes(adapter), count, optimizer=True),
+        checkpoint_without_optimizer=_checkpoint(run, weight_bytes(adapter), count, optimizer=False),
+    )
+
+
+def _checkpoint(run: Run, weights: int, count: int, optimizer: bool) -> int:
+    """Weights; Adam's two states in fp32, and where the trainer keeps an fp32 copy of the weights, that copy."""
+    copy = run.half and not run.precision.startswith("memory-efficient")
+    return weights + ((12 if copy else 8) * count if optimizer else 0)

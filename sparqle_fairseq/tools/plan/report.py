@@ -1,0 +1,88 @@
+"""A plan as a table, as a dictionary, and what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from sparqle_fairseq.tools.plan.plan import Plan, Run, Stage
+
+# Row -> its bytes in a stage.
+MEMORY_ROWS = {
+    "frozen weights": "frozen",
+    "trained weights": "trained",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "exchange of gradients": "exchange",
+    "activations": "activations",
+}
+
+
+def as_dictionary(plan: Plan, steps_a_second: float | None = None) -> dict[str, Any]:
+    """For `--json`; sizes in bytes."""
+    stages = []
+    for stage in plan.stages:
+        one = {**asdict(stage), "memory": stage.memory}
+        if steps_a_second is not None:
+            one["hours"] = stage.steps / steps_a_second / 3600
+        stages.append(one)
+    return {"feature_store": plan.store, "stages": stages}
+
+
+def show(plan: Plan, run: Run, steps_a_second: float | None = None) -> None:
+    """Print the tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="one GPU, an average batch", title_justify="left")
+    table.add_column("")
+    for stage in plan.stages:
+        table.add_column(stage.name, justify="right")
+
+    def row(name: str, cells: list[str], **style: Any) -> None:
+        table.add_row(name, *cells, **style)
+
+    for name, part in MEMORY_ROWS.items():
+        row(name, [size(getattr(stage, part)) for stage in plan.stages])
+    row("  of these, logits", [size(stage.logits) for stage in plan.stages])
+    row("memory", [size(stage.memory) for stage in plan.stages], style="bold", end_section=True)
+    row("trained parameters", [f"{stage.trained_parameters / 1e6:.1f} M" for stage in plan.stages])
+    row("utterances a batch", [f"{stage.batch}" for stage in plan.stages])
+    row("utterances an update", [f"{stage.batch * run.gpus * run.update_freq}" for stage in plan.stages])
+    row("updates an epoch", [f"{stage.steps_an_epoch:,}" for stage in plan.stages])
+    row(f"updates in {run.epochs:g} epochs", [f"{stage.steps:,}" for stage in plan.stages])
+    if steps_a_second is not None:
+        hours = [f"{stage.steps / steps_a_second / 3600:,.1f} h" for stage in plan.stages]
+        row(f"at {steps_a_second:g} updates a second", hours)
+    row("a checkpoint", [size(stage.checkpoint) for stage in plan.stages])
+    row("  without optimizer", [size(stage.checkpoint_without_optimizer) for stage in plan.stages])
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"feature store of {run.hours:g} hours in fp16: {size(plan.store)}")
+
+
+def misfits(plan: Plan, gpu_memory: float | None) -> Iterator[str]:
+    """A sentence for each stage that wants more than `gpu_memory` GB."""
+    for stage in plan.stages:
+        if gpu_memory is not None and stage.memory > gpu_memory * 1e9:
+            yield (
+                f"{stage.name} wants {size(stage.memory)} and a GPU has {gpu_memory:g} GB; {_remedy(stage)}, or divide "
+                "the model (--llm-sharding, or a feature store with --from-store)"
+            )
+
+
+def _remedy(stage: Stage) -> str:
+    if stage.activations > stage.memory / 2:
+        return "lower --max-tokens"
+    if stage.optimizer > stage.memory / 3:
+        return "train with --memory-efficient-fp16"
+    return "keep what is frozen in half precision (--encoder-dtype fp16, --llm-dtype bf16)"
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them, in powers of ten."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return f"{count / 1e3:.0f} kB" if count else "0"

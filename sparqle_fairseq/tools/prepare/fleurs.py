@@ -1,0 +1,101 @@
+"""FLEURS: a folder a language, with `<split>.tsv` and `audio/<split>/*.wav`; a sentence has one id in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import langcodes
+
+from sparqle_fairseq.tools.prepare.common import CorpusError, Utterance, folder_of, lines_of, transcription
+
+SPLITS = ("train", "dev", "test")
+TEXTS = ("raw", "normalized")
+_FIELDS = 7  # sentence id, file, raw text, normalised text, its letters, samples, gender
+
+
+class _Row(NamedTuple):
+    sentence: str
+    file: str
+    texts: dict[str, str]
+    gender: str
+
+
+def read_fleurs(
+    root: Path,
+    source: str,
+    targets: tuple[str, ...],
+    rows: str = "both",
+    splits: tuple[str, ...] = (),
+    text: str = "raw",
+) -> tuple[dict[str, list[Utterance]], dict[str, int]]:
+    """`<split>_<lang>` (translation rows) of every target, `<split>_<source>` (transcription rows).
+
+    Args:
+        root: the folder that holds the languages' folders.
+        source, targets: names of those folders, such as `en_us`.
+        rows: translation, transcription or both.
+        splits: names out of `SPLITS`; by default all.
+        text: raw (as written, with case and punctuation) or normalized.
+
+    Returns:
+        The manifests, and for each of them the recordings whose sentence the target language does not have.
+    """
+    root = root / "data" if (root / "data").is_dir() else root
+    source_lang = language_of(source)
+    manifests: dict[str, list[Utterance]] = {}
+    untranslated: dict[str, int] = {}
+    sentences = {target: _sentences(root, target, text) for target in targets}
+    for split in splits or SPLITS:
+        audio = folder_of("FLEURS", root / source / "audio", split).absolute()
+        spoken = list(_rows(root, source, split))
+        for target in targets if rows in ("translation", "both") else ():
+            language, known = language_of(target), sentences[target]
+            utterances = [
+                _utterance(audio, row, text, source_lang, known[row.sentence], language)
+                for row in spoken
+                if row.sentence in known
+            ]
+            manifests[f"{split}_{language}"] = utterances
+            untranslated[f"{split}_{language}"] = len(spoken) - len(utterances)
+        if rows in ("transcription", "both"):
+            utterances = [_utterance(audio, row, text, source_lang, "", source_lang) for row in spoken]
+            manifests[f"{split}_{source_lang}"] = [transcription(utterance) for utterance in utterances]
+    return manifests, untranslated
+
+
+def language_of(folder: str) -> str:
+    """The shortest code of a folder's language: `fr_fr` -> `fr`, `es_419` -> `es-419`, `cmn_hans_cn` -> `cmn`."""
+    tag = folder.replace("_", "-")
+    try:
+        full = langcodes.Language.get(tag)
+    except ValueError:
+        full = langcodes.Language.get("und")
+    if not full.is_valid() or not full.language or full.language == "und":
+        raise CorpusError(f"{folder!r} is no language folder of FLEURS; give its name, such as en_us or fr_fr")
+    usual = langcodes.Language.get(full.language).maximize()
+    script = None if full.script in (None, usual.script) else full.script
+    territory = None if full.territory in (None, usual.territory) else full.territory
+    return langcodes.Language.make(full.language, script=script, territory=territory).to_tag()
+
+
+def _utterance(audio: Path, row: _Row, text: str, source: str, translation: str, target: str) -> Utterance:
+    name = f"{row.sentence}_{Path(row.file).stem}"
+    return Utterance(name, str(audio / row.file), row.texts[text], translation, source, target, row.gender)
+
+
+def _sentences(root: Path, language: str, text: str) -> dict[str, str]:
+    """Every sentence of a language by its id, whatever split its recordings are in."""
+    return {row.sentence: row.texts[text] for split in reversed(SPLITS) for row in _rows(root, language, split)}
+
+
+def _rows(root: Path, language: str, split: str) -> Iterator[_Row]:
+    table = folder_of("FLEURS", root, language) / f"{split}.tsv"
+    for number, line in enumerate(lines_of(table, f"the {split} table of {language}"), start=1):
+        cells = line.split("\t")
+        if len(cells) != _FIELDS:
+            raise CorpusError(
+                f"{table}:{number}: found {len(cells)} fields where FLEURS has {_FIELDS}; download it again"
+            )
+        yield _Row(cells[0], cells[1], {"raw": cells[2].strip(), "normalized": cells[3].strip()}, cells[6].lower())

@@ -1,0 +1,170 @@
+"""`sparqle plan`: counting without bytes is right, parts add up, what does not fit is said, and it is what happens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from commands import ROOT
+from tiny_models import build_stage1
+
+from sparqle_fairseq.cli.main import main
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.tools.plan.parts import LLMSize, llm_config
+from sparqle_fairseq.tools.plan.plan import Plan, Run, Stage, _measured, plan
+from sparqle_fairseq.tools.plan.report import misfits
+from sparqle_fairseq.tools.plan.tracing import Peak, peak_of, without_bytes
+
+SMALL = [
+    "--encoder",
+    "base",
+    "--arch",
+    "tiny",
+    "--hours",
+    "10",
+    "--mean-seconds",
+    "5",
+    "--from-store",
+    "--max-tokens",
+    "640000",
+]
+LLM = ["--llm-params", "3e5", "--llm-width", "64", "--llm-layers", "2", "--vocab", "1000"]
+
+
+def test_the_peak_is_what_is_alive_at_once_and_not_what_was_made():
+    mebi = 1 << 20
+
+    def run() -> None:
+        kept = torch.zeros(mebi // 4)
+        for _ in range(3):
+            passing = torch.zeros(2 * mebi // 4)
+            del passing
+        torch.zeros(mebi // 4)
+        assert kept is not None
+
+    with without_bytes():
+        assert peak_of(run).total == 3 * mebi
+
+
+def test_weights_that_were_there_are_not_counted_again():
+    """A view of them is no new memory: every linear layer makes one."""
+    with without_bytes():
+        weight = torch.zeros(1000, 1000)
+        assert peak_of(lambda: weight.t()[:1] * 2).total == 4 * 1000
+
+
+def test_what_the_backward_pass_keeps_counts_and_logits_are_told_apart():
+    def run() -> None:
+        x = torch.zeros(4, 256, requires_grad=True)
+        hidden = x.exp().exp()  # each exp keeps its result
+        assert hidden is not None
+        torch.zeros(4, 1000)
+
+    with without_bytes():
+        found = peak_of(run, vocabulary=1000)
+    assert found == Peak(4 * (3 * 4 * 256 + 4 * 1000), 4 * 4 * 1000)
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, Any]:
+    """The plan of a tiny run of both stages, as the command prints it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sparqle_fairseq.cli.main", "plan", *SMALL, *LLM, "--json", "--steps-a-second", "2",
+         "--max-tokens-stage2", "320000", "--gpu-memory", "0.05", "--update-freq", "2", "--gpus", "4"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    return {**json.loads(done.stdout), "stderr": done.stderr}
+
+
+def test_steps_and_files_follow_from_the_numbers(small):
+    first, second = small["stages"]
+    assert (first["batch"], second["batch"]) == (8, 4)
+    assert first["steps_an_epoch"] == -(-7200 // (8 * 4 * 2))  # 10 hours are 7200 utterances of 5 s
+    assert second["steps"] == 10 * 7200 // (4 * 4 * 2)
+    assert second["hours"] == second["steps"] / 2 / 3600
+    assert small["feature_store"] == 10 * 3600 * 50 * 768 * 2
+    for stage in (first, second):
+        count = stage["trained_parameters"]
+        assert stage["gradients"] == 2 * count
+        assert stage["optimizer"] == 16 * count  # fp32 weights and gradients, Adam's two states
+        assert stage["checkpoint"] - stage["checkpoint_without_optimizer"] == 12 * count
+        parts = ("frozen", "trained", "gradients", "optimizer", "exchange", "activations")
+        assert stage["memory"] == sum(stage[part] for part in parts)
+    assert 0 < first["logits"] < first["activations"]
+
+
+def test_a_stage_that_does_not_fit_is_one_sentence(small):
+    warnings = [line for line in small["stderr"].splitlines() if line.startswith("warning: ")]
+    assert any("stage 1 wants" in line and "a GPU has 0.05 GB" in line for line in warnings)
+
+
+def test_trained_parameters_are_those_of_the_model_that_is_built(world):
+    built = build_stage1(world)
+    sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "ffn_size": 64, "queries": 6}
+    run = Run(
+        "base", None, arch="tiny", qformer=tuple(sizes.items()), precision="fp32", max_tokens=(320000, 320000),
+        text_vocabulary=built.model.tokenizer.vocab_size - 1, mean_seconds=5, from_store=True,
+    )  # fmt: skip
+    stage = plan(run).stages[0]
+    own = sum(p.numel() for p in built.model.adapter.parameters() if p.requires_grad)
+    # The world's encoder is 32 wide and HuBERT base 768: keys, values and the norm before them.
+    wider = 768 - built.model.speech_encoder.width
+    config = built.model.adapter.qformer.config
+    readers = len([i for i in range(config.layers) if i % config.cross_attention_freq == 0])
+    assert stage.trained_parameters == own + wider * (2 * config.hidden_size * readers + 2)
+    assert stage.frozen == 0
+
+
+def test_half_precision_flavours_and_update_freq_take_what_fairseq_takes():
+    run = Run("base", None, precision="fp32", update_freq=1, gpus=1)
+    module, nothing = torch.nn.Linear(10, 10, bias=False), torch.nn.Module()
+
+    def stage(**changes: Any) -> Stage:
+        return _measured(replace(run, **changes), 0, module, 0, nothing, Peak(5000), Peak())
+
+    assert (stage().optimizer, stage().gradients, stage().exchange) == (800, 400, 0)
+    assert stage(precision="bf16").optimizer == 1600
+    assert stage(precision="memory-efficient-bf16").optimizer == 800
+    assert stage(gpus=2).exchange == 400
+    assert stage(update_freq=2).memory == stage().memory + 400  # gradients wait while the next batch runs
+
+
+def test_an_llm_by_numbers_has_that_many_parameters():
+    config = llm_config(LLMSize(8e9, 4096, 32, 128256))
+    assert config.intermediate_size == pytest.approx(14336, rel=0.01)  # Llama 3.1 8B has 14336
+    with pytest.raises(SparqleError, match="too few"):
+        llm_config(LLMSize(1e8, 4096, 32, 128256))
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--encoder", "huge"], "--encoder huge is neither base, large, xlarge"),
+        (["--mean-seconds", "0"], "--mean-seconds 0 must be above 0"),
+        (["--max-tokens", "16000"], "less than one utterance"),
+        (["--llm", "x", "--llm-params", "1e9"], "give one of them"),
+    ],
+)
+def test_impossible_runs_are_one_sentence(options, found, capsys):
+    assert main(["plan", *SMALL, *options]) == 1
+    assert found in capsys.readouterr().err
+
+
+def test_nothing_is_said_where_all_fits():
+    assert not list(misfits(Plan(0, ()), 80))
+
+
+@pytest.mark.long
+def test_planned_memory_is_within_15_percent_of_what_training_takes():
+    done = subprocess.run(
+        [sys.executable, "benchmarks/plan_memory.py", "--json"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    rows = json.loads(done.stdout)
+    assert len(rows) == 3
+    for row in rows:
+        assert 0.85 < row["ratio"] < 1.15, row
