@@ -15,6 +15,12 @@ class SparqleError(ValueError):
     """Base of this package's errors. The message says what was found where, and what to do."""
 
 
+def reason(error: BaseException, most: int = 200) -> str:
+    """What another library's error says, as part of a sentence: one line of at most `most` characters."""
+    said = " ".join(str(error).split())
+    return said[:most] or type(error).__name__
+
+
 def sentence_of(error: BaseException) -> str | None:
     """The sentence of the first `SparqleError` that `error` is, was raised from, or was raised while handling."""
     seen: set[int] = set()
