@@ -17,7 +17,7 @@ for folder in (".", "criterions", "fairseq_fixes", "generate", "tools/launch"): 
 # Before anything of Hugging Face is imported: it reads this once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import sparqle_fairseq
+import sparqle_fairseq  # noqa: E402
 
 sparqle_fairseq.register()
 
