@@ -100,7 +100,7 @@ def test_the_step_without_the_lost_batch_is_the_step_of_the_others():
     from fairseq.distributed import LegacyDistributedDataParallel
 
     from sparqle_fairseq.errors import SparqleError
-    from sparqle_fairseq.tasks import out_of_memory
+    from sparqle_fairseq.fairseq_fixes import out_of_memory
 
     weight = torch.nn.Parameter(torch.ones(2))
     model = mock.Mock(spec=LegacyDistributedDataParallel, parameters=lambda: [weight])

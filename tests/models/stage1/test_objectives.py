@@ -288,7 +288,7 @@ def test_smoothing_of_the_contrastive_target_is_an_option(world):
 
 
 def test_uniform_negatives_ignore_the_similarity(world, monkeypatch):
-    from sparqle_fairseq.models import stage1 as module
+    from sparqle_fairseq.models.stage1 import adapter as module
 
     seen = []
     real = module.draw_negatives
