@@ -1,6 +1,7 @@
 # make demo     train, translate and score from nothing, on two CPU cores
 # make test     ruff, mypy and the quick tests
 # make test-long  the tests that take minutes
+# make docs     the documents as a site, in build/site
 # Uses the active virtual environment, or makes .venv.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
@@ -12,7 +13,7 @@ export PATH := $(abspath $(ENV))/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install test lint types unit test-long demo voice-prompts whisper-encoder pretrained-llm ablations clean
+.PHONY: install test lint types unit test-long docs demo voice-prompts whisper-encoder pretrained-llm ablations clean
 
 install: $(STAMP)
 
@@ -42,6 +43,10 @@ unit: $(STAMP)
 
 test-long: $(STAMP)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m long --durations=0
+
+# Strict: a dead link or anchor ends it.
+docs: $(STAMP)
+	$(PY) -m properdocs build --config-file mkdocs.yml
 
 demo: $(STAMP)
 	$(PY) examples/demo/run.py

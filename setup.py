@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+DOCS = ["properdocs>=1.6.7", "properdocs-theme-mkdocs>=1.6.7"]
 
 setup(
     name="sparqle-fairseq",
@@ -56,7 +57,10 @@ setup(
         # `--llm-quantization`.
         "quantized": ["bitsandbytes>=0.49"],
         "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4", "av>=12"],
+        # `make docs`; ProperDocs goes on with MkDocs 1.x.
+        "docs": DOCS,
         "dev": [
+            *DOCS,
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
