@@ -1,4 +1,4 @@
-"""Hooks of mkdocs.yml: the site has the repository's folders, GitHub's anchors, and lists that GitHub and Markdown read alike."""
+"""Hooks of mkdocs.yml: folders as in the repository, anchors as on GitHub, lists that both sides read alike."""
 
 from __future__ import annotations
 
