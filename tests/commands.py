@@ -85,3 +85,15 @@ def lines(output: str, kind: str) -> dict[int, str]:
     found = [line for line in output.splitlines() if line.startswith(f"{kind}-")]
     assert len({line.split("\t")[0] for line in found}) == len(found), "a row came twice"
     return {int(line.split("\t")[0][2:]): line.split("\t", 1)[1] for line in found}
+
+
+def train_together(world, tmp_path, stage, processes, updates, *more, check=True):
+    """`updates` of one global batch of 12 utterances, in `processes` processes."""
+    arguments = stage(
+        world, tmp_path / f"{stage.__name__}-{processes}", "--dropout", 0, "--batch-size", 12 // processes,
+        "--required-batch-size-multiple", 1, "--optimizer", "sgd", "--lr", 0.01, "--clip-norm", 0, *more,
+        updates=updates,
+    )  # fmt: skip
+    if processes == 1:
+        return train_here(arguments)
+    return command("sparqle", "launch", "-n", processes, "fairseq-train", *arguments, check=check)

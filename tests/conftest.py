@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,7 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-for folder in (".", "criterions", "fairseq_fixes", "generate", "tools/launch"):  # what tests of other folders share
-    sys.path.insert(0, str(HERE / folder))
+sys.path.insert(0, str(HERE))  # the helpers that tests of several folders share
 
 # Before anything of Hugging Face is imported: it reads this once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -62,3 +62,17 @@ def stage2(world):
     from tiny_models import build_stage2
 
     return build_stage2(world)
+
+
+@pytest.fixture(scope="session")
+def twelve(world, tmp_path_factory):
+    """Data whose every update is the same twelve utterances, whatever the number of processes."""
+    from sparqle_fairseq.data.manifest import read_manifest, write_manifest
+
+    data = tmp_path_factory.mktemp("twelve")
+    for split in ("train", "valid", "train2", "dev2"):
+        manifest = read_manifest(world.data / f"{split}.tsv")
+        rows = [asdict(manifest.row(i)) for i in range(min(12, len(manifest)))]
+        columns = [name for name in manifest.columns if name in rows[0]]
+        write_manifest(data / f"{split}.tsv", [{name: row[name] for name in columns} for row in rows], columns)
+    return SimpleNamespace(**{**vars(world), "data": data})

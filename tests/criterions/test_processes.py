@@ -10,17 +10,14 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from small_qformers import STILL
 
 from sparqle_fairseq.criterions.pretrain import PretrainCriterion
-from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 from sparqle_fairseq.models.stage1.adapter import Stage1Adapter, Stage1Text
 from sparqle_fairseq.models.stage1.objectives import OBJECTIVES
 
-CONFIG = QFormerConfig(
-    vocab_size=20, speech_width=6, hidden_size=16, layers=2, heads=2, ffn_size=32, queries=5, dropout=0.0
-)
 # Windows of three steps of two frames, over features that learn (embeddings of units, a sum of layers).
-WINDOWED = replace(CONFIG, window_frames=3, queries=2, speech_downsample="conv", speech_stride=2)
+WINDOWED = replace(STILL, window_frames=3, queries=2, speech_downsample="conv", speech_stride=2)
 ROWS = 7
 PLACES = (
     "qformer.query_tokens",
@@ -52,7 +49,7 @@ class Model(torch.nn.Module):
             objectives=OBJECTIVES,
             llm_embeddings=torch.randn(20, 12),
         )
-        if config is not CONFIG:
+        if config is not STILL:
             self.adapter.features = torch.nn.Linear(6, 6)
         with torch.no_grad():
             for name, parameter in self.adapter.named_parameters():
@@ -106,14 +103,14 @@ def step(config, rows, active=True):
 
 def places(config):
     learned = ("qformer.window_place", "qformer.front_end.conv.weight", "features.weight")
-    return PLACES if config is CONFIG else PLACES + learned
+    return PLACES if config is STILL else PLACES + learned
 
 
 def work(rank, world, port, windowed, shares, queue):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     rows, active = shares[rank]
-    loss, size, gradients = step(WINDOWED if windowed else CONFIG, rows, active)
+    loss, size, gradients = step(WINDOWED if windowed else STILL, rows, active)
     total = torch.tensor(float(size))
     dist.all_reduce(total)
     for gradient in gradients:
@@ -135,7 +132,7 @@ def work(rank, world, port, windowed, shares, queue):
     ids=["two", "three, two of them with a single utterance", "one idle with a dummy batch"],
 )
 def test_several_processes_take_the_step_of_one(shares, windowed):
-    config = WINDOWED if windowed else CONFIG
+    config = WINDOWED if windowed else STILL
     _, size, gradients = step(config, list(range(ROWS)))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_manifest import save_many
+from many_rows import save_many
 from torch.utils.data import DataLoader, Dataset
 
 from sparqle_fairseq.data.manifest import Manifest, read_manifest

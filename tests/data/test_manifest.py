@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from many_rows import save_many
 
 from sparqle_fairseq.data.manifest import (
     KNOWN_COLUMNS,
@@ -416,17 +417,6 @@ def test_what_is_written_is_read_again(tmp_path: Path, rows: list[dict[str, obje
 
 
 # -- size ----------------------------------------------------------------------------------------------------
-
-
-def save_many(path: Path, rows: int) -> int:
-    with path.open("w") as file:
-        file.write("id\taudio\tn_frames\tsrc_text\ttgt_text\tsrc_lang\ttgt_lang\tspeaker\n")
-        for i in range(rows):
-            file.write(
-                f"utt-{i:08d}\tclips/{i % 100:03d}/utt-{i:08d}.flac\t{16000 + i % 300000}\tthe train leaves from "
-                f"platform {i} at noon\tle train part du quai numéro {i} à midi\ten\tfr\tspk{i % 997}\n"
-            )
-    return path.stat().st_size
 
 
 def peak_bytes(path: Path) -> int:

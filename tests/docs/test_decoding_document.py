@@ -6,13 +6,10 @@ import re
 
 import pytest
 from commands import ROOT
-from test_documents import here, run, trained
-from test_readme import fairseq_commands, sparqle_commands
+from documents import fairseq_commands, run, sparqle_commands
 
 from sparqle_fairseq.generate.options import DecodingOptions
 from sparqle_fairseq.models.llm.lora_options import LoRAOptions
-
-__all__ = ["here", "trained"]  # fixtures
 
 LORA, DECODING = ROOT / "docs" / "lora.md", ROOT / "docs" / "decoding.md"
 

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
-from pathlib import Path
 
 import click
 import pytest
 from commands import ROOT
+from documents import fairseq_commands, sparqle_commands
 from fairseq import options
 
 from sparqle_fairseq.cli.main import app
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")])
-
-
-def fairseq_commands(path: Path) -> list[list[str]]:
-    """The fairseq-train and fairseq-generate commands of a document, as words."""
-    blocks = re.sub(r" *\\\n\s*", " ", path.read_text(encoding="utf-8"))
-    lines = [line.strip() for line in blocks.splitlines() if line.startswith("    fairseq-")]
-    return [shlex.split(line.split(" > ")[0]) for line in lines]
 
 
 COMMANDS = [(path.relative_to(ROOT).as_posix(), words) for path in DOCUMENTS for words in fairseq_commands(path)]
@@ -38,13 +30,6 @@ def test_every_option_of_a_command_exists(name, words):  # noqa: ARG001
     if not training:
         parser.add_argument("--arch", default="wav2vec2")  # as fairseq_cli.generate does
     options.parse_args_and_arch(parser, words[1:])  # exits where an option is unknown
-
-
-def sparqle_commands(path: Path) -> list[list[str]]:
-    """The sparqle commands of a document, as words."""
-    blocks = re.sub(r" *\\\n\s*", " ", path.read_text(encoding="utf-8"))
-    lines = re.findall(r"^(?:    )?\$? ?(sparqle .*)$", blocks, flags=re.MULTILINE)
-    return [shlex.split(re.split(r" [>|] | #", line)[0].replace("…", "")) for line in lines]
 
 
 SPARQLE = [(path.relative_to(ROOT).as_posix(), words) for path in DOCUMENTS for words in sparqle_commands(path)]

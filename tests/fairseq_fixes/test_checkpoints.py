@@ -7,7 +7,7 @@ import tiny
 import torch
 from commands import pretrain_arguments, train_here
 from factories import save_tiny_hubert
-from tiny_models import build_stage1, build_stage2, save_adapter
+from tiny_models import build_stage1, build_stage2, build_stage2_from, save_adapter
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.identity import STATE_NAME, IdentityError, decode_identity, encode_identity
@@ -111,7 +111,7 @@ def test_an_architecture_fills_in_what_the_command_line_leaves_open(world, size,
 
 class TestPretrainedAdapter:
     def test_every_value_arrives(self, world, stage1, tmp_path):
-        built = build_unstirred_stage2(world, save_adapter(stage1, tmp_path / "stage1.pt"))
+        built = build_stage2_from(world, save_adapter(stage1, tmp_path / "stage1.pt"))
         loaded, source = built.model.state_dict(), stage1.model.state_dict()
         names = [name for name in loaded if name.startswith("adapter.qformer.")]
         assert len(names) > 20
@@ -119,19 +119,19 @@ class TestPretrainedAdapter:
 
     def test_its_sizes_are_taken_over(self, world, tmp_path):
         stage1 = build_stage1(world, "--queries", "3", "--query-start", "monotonic", "--layers", "3")
-        built = build_unstirred_stage2(world, save_adapter(stage1, tmp_path / "s.pt"))
+        built = build_stage2_from(world, save_adapter(stage1, tmp_path / "s.pt"))
         config = built.model.adapter.qformer.config
         assert (config.queries, config.query_start, config.layers) == (3, "monotonic", 3)
         assert built.cfg.model.queries == 3, "the stage-2 checkpoint must know it too"
 
     def test_a_stage2_checkpoint_brings_its_projector(self, world, stage2, tmp_path):
-        built = build_unstirred_stage2(world, save_adapter(stage2, tmp_path / "stage2.pt"))
+        built = build_stage2_from(world, save_adapter(stage2, tmp_path / "stage2.pt"))
         assert torch.equal(built.model.adapter.projector.weight, stage2.model.adapter.projector.weight)
 
     def test_another_encoder_is_refused(self, world, stage1, tmp_path):
         save_tiny_hubert(tmp_path / "other.pt", seed=5)
         with pytest.raises(IdentityError, match="another speech encoder"):
-            build_unstirred_stage2(
+            build_stage2_from(
                 world, save_adapter(stage1, tmp_path / "s.pt"), "--speech-encoder", str(tmp_path / "other.pt")
             )
 
@@ -141,7 +141,7 @@ class TestPretrainedAdapter:
         del state["model"]["adapter.qformer.query_tokens"]
         torch.save(state, path)
         with pytest.raises(SparqleError, match=r"1 missing .qformer\.query_tokens"):
-            build_unstirred_stage2(world, path)
+            build_stage2_from(world, path)
 
     @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
     def test_a_file_that_is_none_is_named(self, world, tmp_path, content):
@@ -149,18 +149,8 @@ class TestPretrainedAdapter:
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(SparqleError, match=str(path)) as error:
-            build_unstirred_stage2(world, str(path))
+            build_stage2_from(world, str(path))
         assert "\n" not in str(error.value)
-
-
-def build_unstirred_stage2(world, path, *more):
-    from tiny_models import build, stage2_arguments
-
-    arguments = stage2_arguments(world)
-    place = arguments.index("--speech-encoder")
-    if "--speech-encoder" in more:
-        del arguments[place : place + 2]
-    return build([*arguments, "--pretrained-adapter", path, *more])
 
 
 def test_a_checkpoint_older_than_an_option_is_read_with_its_default(world, tmp_path):

@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 import torch
 from commands import finetune_arguments, lines, train_here
+from generation import OPTIONS, answers
 from sacrebleu.metrics import CHRF
-from test_search import OPTIONS, answers
 from tiny_models import batch, build_stage2
 
 from sparqle_fairseq.data.manifest import read_manifest, write_manifest

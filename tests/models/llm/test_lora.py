@@ -12,9 +12,8 @@ import pytest
 import tiny
 import torch
 from commands import finetune_arguments, train_here
-from test_checkpoints import build_unstirred_stage2
-from test_search import OPTIONS, answers, generate
-from tiny_models import batch, build, build_stage2, save_adapter, stage2_arguments
+from generation import OPTIONS, answers, generate
+from tiny_models import batch, build, build_stage2, build_stage2_from, save_adapter, stage2_arguments
 
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.errors import SparqleError
@@ -191,7 +190,7 @@ class TestPretrainedAdapter:
     """Stage 2 from a stage-2 checkpoint."""
 
     def test_its_lora_goes_on(self, world, built, tmp_path):
-        new = build_unstirred_stage2(world, save_adapter(built, tmp_path / "s.pt"))
+        new = build_stage2_from(world, save_adapter(built, tmp_path / "s.pt"))
         assert (new.cfg.model.lora_rank, new.cfg.model.lora_alpha) == (4, 8)
         old = trained_tensors(built)
         assert all(torch.equal(value, old[name]) for name, value in trained_tensors(new).items())
@@ -199,18 +198,18 @@ class TestPretrainedAdapter:
         torch.testing.assert_close(logits_of(new), logits_of(built), **CLOSE)
 
     def test_a_lora_can_begin_there(self, world, stage2, tmp_path):
-        new = build_unstirred_stage2(world, save_adapter(stage2, tmp_path / "s.pt"), *LORA)
+        new = build_stage2_from(world, save_adapter(stage2, tmp_path / "s.pt"), *LORA)
         new.model.eval()
         torch.testing.assert_close(logits_of(new), logits_of(stage2), **CLOSE)
 
     def test_its_lora_can_be_left_out(self, world, built, tmp_path):
-        new = build_unstirred_stage2(world, save_adapter(built, tmp_path / "s.pt"), "--without-lora")
+        new = build_stage2_from(world, save_adapter(built, tmp_path / "s.pt"), "--without-lora")
         assert new.model.adapter.lora is None
         assert (new.cfg.model.lora_rank, new.cfg.model.without_lora) == (0, False)
 
     def test_another_rank_is_refused(self, world, built, tmp_path):
         with pytest.raises(SparqleError, match="has rank 4; leave the option out"):
-            build_unstirred_stage2(world, save_adapter(built, tmp_path / "s.pt"), "--lora-rank", "8")
+            build_stage2_from(world, save_adapter(built, tmp_path / "s.pt"), "--lora-rank", "8")
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from commands import finetune, finetune_arguments, pretrain_arguments, train_here
-from test_launch import train_together, twelve
-
-__all__ = ["twelve"]  # a fixture
+from commands import finetune, finetune_arguments, pretrain_arguments, train_here, train_together
 
 LORA = ["--lora-rank", 4, "--lora-target", "all-linear"]
 

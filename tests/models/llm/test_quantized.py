@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from test_search import answers, generate
+from generation import answers, generate
 from tiny_models import batch, build, build_stage2, stage2_arguments
 
 from sparqle_fairseq.errors import SparqleError

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_qformer import CLOSE, CONFIG, speech
+from small_qformers import CLOSE, CONFIG, speech
 
 from sparqle_fairseq.models.qformer.front_end import FrontEnd
 from sparqle_fairseq.models.qformer.qformer import QFormer

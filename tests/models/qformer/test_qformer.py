@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_qformers import CLOSE, CONFIG, speech
 
 from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
-
-CONFIG = QFormerConfig(
-    vocab_size=50, speech_width=12, hidden_size=16, layers=4, heads=4, ffn_size=32, queries=5, max_text_positions=20
-)
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
 @pytest.fixture(params=["learned", "monotonic"])
@@ -21,13 +17,6 @@ def qformer(request):
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return model
-
-
-def speech(lengths, longest=None, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    longest = longest or max(lengths)
-    values = torch.randn(len(lengths), longest, 12, generator=generator)
-    return values, torch.arange(longest)[None] >= torch.tensor(lengths)[:, None]
 
 
 def test_padded_frames_do_not_reach_the_queries(qformer):

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_checkpoints import build_unstirred_stage2
-from test_qformer import CLOSE, CONFIG, speech
-from tiny_models import batch, build_stage1, build_stage2, save_adapter
+from small_qformers import CLOSE, CONFIG, speech
+from tiny_models import batch, build_stage1, build_stage2, build_stage2_from, save_adapter
 
 from sparqle_fairseq.data.instructions import SPEECH_PLACE
 from sparqle_fairseq.data.manifest import ManifestError
@@ -244,7 +243,7 @@ def test_an_utterance_without_room_in_the_llm_is_named(world):
 def test_stage2_takes_the_windows_of_stage1(world, tmp_path):
     more = [*WINDOWS, "--speech-downsample", "conv", "--speech-stride", "2"]
     stage1 = build_stage1(world, *more)
-    built = build_unstirred_stage2(world, save_adapter(stage1, tmp_path / "stage1.pt"))
+    built = build_stage2_from(world, save_adapter(stage1, tmp_path / "stage1.pt"))
     assert built.model.adapter.qformer.config.window_frames == stage1.model.adapter.qformer.config.window_frames == 2
     for name in ("window_place", "front_end.conv.weight", "query_tokens"):
         found, expected = (m.model.adapter.qformer.get_parameter(name) for m in (built, stage1))
@@ -257,7 +256,7 @@ def test_a_stage1_checkpoint_from_before_there_were_windows_is_taken(world, stag
     for name in ("source", "query_window_seconds", "queries_per_window", "speech_downsample", "speech_stride"):
         del state["cfg"]["model"][name]
     torch.save(state, path)
-    assert build_unstirred_stage2(world, path).model.adapter.qformer.config.window_frames == 0
+    assert build_stage2_from(world, path).model.adapter.qformer.config.window_frames == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from commands import pretrain_arguments, train_here
-from test_processes import CONFIG
+from small_qformers import STILL
 from tiny_models import batch, build_stage1
 
 from sparqle_fairseq.criterions.pretrain import PretrainCriterion
@@ -94,7 +94,7 @@ def test_only_translations_make_pairs(world):
 
 def adapter(**options):
     torch.manual_seed(0)
-    model = Stage1Adapter(CONFIG, decode_token=18, pad_token=0, objectives=OBJECTIVES, **options)
+    model = Stage1Adapter(STILL, decode_token=18, pad_token=0, objectives=OBJECTIVES, **options)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)

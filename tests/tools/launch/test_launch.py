@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
 import torch
 from click.testing import CliRunner
-from commands import command, finetune_arguments, generate, lines, pretrain_arguments, train_here
+from commands import command, finetune_arguments, generate, lines, pretrain_arguments, train_here, train_together
 
 from sparqle_fairseq.cli.main import app
 from sparqle_fairseq.errors import SparqleError
@@ -70,32 +69,6 @@ def test_parts_are_merged_in_order_and_a_row_counts_once(tmp_path):
     ]
     with pytest.raises(SparqleError, match="row 0 is in"):
         read_results([tmp_path / "part-0" / "generate-test.txt", merged])
-
-
-def train_together(world, tmp_path, stage, processes, updates, *more, check=True):
-    """`updates` of one global batch of 12 utterances, in `processes` processes."""
-    arguments = stage(
-        world, tmp_path / f"{stage.__name__}-{processes}", "--dropout", 0, "--batch-size", 12 // processes,
-        "--required-batch-size-multiple", 1, "--optimizer", "sgd", "--lr", 0.01, "--clip-norm", 0, *more,
-        updates=updates,
-    )  # fmt: skip
-    if processes == 1:
-        return train_here(arguments)
-    return command("sparqle", "launch", "-n", processes, "fairseq-train", *arguments, check=check)
-
-
-@pytest.fixture(scope="module")
-def twelve(world, tmp_path_factory):
-    """Data whose every update is the same twelve utterances, whatever the number of processes."""
-    from sparqle_fairseq.data.manifest import read_manifest, write_manifest
-
-    data = tmp_path_factory.mktemp("twelve")
-    for split in ("train", "valid", "train2", "dev2"):
-        manifest = read_manifest(world.data / f"{split}.tsv")
-        rows = [asdict(manifest.row(i)) for i in range(min(12, len(manifest)))]
-        columns = [name for name in manifest.columns if name in rows[0]]
-        write_manifest(data / f"{split}.tsv", [{name: row[name] for name in columns} for row in rows], columns)
-    return SimpleNamespace(**{**vars(world), "data": data})
 
 
 @pytest.mark.long

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,3 +39,41 @@ def talk(tmp_path):
     path = tmp_path / "talk.wav"
     soundfile.write(path, np.resize(wave, 6 * 22050), 22050)
     return path
+
+
+class PortAudioError(Exception):
+    pass
+
+
+class InputStream:
+    """Hands a ramp to the callback in blocks of 100 samples, from another thread, as PortAudio does."""
+
+    blocks = 30
+
+    def __init__(self, samplerate, channels, dtype, callback):
+        assert (samplerate, channels, dtype) == (16000, 1, "float32")
+        self.callback = callback
+
+    def __enter__(self):
+        self.closed = threading.Event()
+        self.thread = threading.Thread(target=self.play)
+        self.thread.start()
+
+    def play(self):
+        buffer = np.empty((100, 1), np.float32)  # used again for every block
+        for i in range(self.blocks):
+            buffer[:, 0] = np.arange(100 * i, 100 * (i + 1)) / 32768
+            self.callback(buffer, 100, None, None)
+        self.closed.set()
+
+    def __exit__(self, *_):
+        self.thread.join()
+
+
+@pytest.fixture
+def sounddevice(monkeypatch):
+    """A microphone of software in the place of sounddevice's."""
+    module = ModuleType("sounddevice")
+    module.InputStream, module.PortAudioError = InputStream, PortAudioError
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+    return module

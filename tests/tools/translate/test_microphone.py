@@ -3,54 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from types import ModuleType
 
-import numpy as np
 import pytest
 import soundfile
 
 from sparqle_fairseq.data.audio import AudioError
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.translate.microphone import record
-
-
-class PortAudioError(Exception):
-    pass
-
-
-class InputStream:
-    """Hands a ramp to the callback in blocks of 100 samples, from another thread, as PortAudio does."""
-
-    blocks = 30
-
-    def __init__(self, samplerate, channels, dtype, callback):
-        assert (samplerate, channels, dtype) == (16000, 1, "float32")
-        self.callback = callback
-
-    def __enter__(self):
-        self.closed = threading.Event()
-        self.thread = threading.Thread(target=self.play)
-        self.thread.start()
-
-    def play(self):
-        buffer = np.empty((100, 1), np.float32)  # used again for every block
-        for i in range(self.blocks):
-            buffer[:, 0] = np.arange(100 * i, 100 * (i + 1)) / 32768
-            self.callback(buffer, 100, None, None)
-        self.closed.set()
-
-    def __exit__(self, *_):
-        self.thread.join()
-
-
-@pytest.fixture
-def sounddevice(monkeypatch):
-    module = ModuleType("sounddevice")
-    module.InputStream, module.PortAudioError = InputStream, PortAudioError
-    monkeypatch.setitem(sys.modules, "sounddevice", module)
-    return module
 
 
 @pytest.mark.usefixtures("sounddevice")
@@ -70,16 +30,15 @@ def test_the_time_ends_the_recording(tmp_path):
     assert 0.3 <= time.monotonic() - started < 5
 
 
-@pytest.mark.usefixtures("sounddevice")
-def test_nothing_heard_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(InputStream, "blocks", 0)
+def test_nothing_heard_is_an_error(sounddevice, tmp_path, monkeypatch):
+    monkeypatch.setattr(sounddevice.InputStream, "blocks", 0)
     with pytest.raises(AudioError, match="heard nothing"):
         record(tmp_path, 0.1, lambda _: None)
 
 
 def test_a_microphone_that_does_not_open_is_one_sentence(sounddevice, tmp_path, monkeypatch):
     def refuse(*_, **__):
-        raise PortAudioError("Error querying device -1")
+        raise sounddevice.PortAudioError("Error querying device -1")
 
     monkeypatch.setattr(sounddevice, "InputStream", refuse)
     with pytest.raises(SparqleError, match=r"cannot be opened .*device -1"):

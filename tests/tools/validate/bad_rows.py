@@ -101,3 +101,24 @@ def findings(
 
 def codes(*names: Path | str, **more: Any) -> list[tuple[str, int]]:
     return [(finding.code, finding.line) for finding in findings(*names, **more)]
+
+
+def spoil_lines(path: Path, changes: dict[int, bytes]) -> Path:
+    """Replace lines (1-based) by bytes."""
+    lines = path.read_bytes().split(b"\n")
+    for line, new in changes.items():
+        lines[line - 1] = new
+    path.write_bytes(b"\n".join(lines))
+    return path
+
+
+def rooted(folder: Path, count: int = 5, labels: str = ".wrd") -> Path:
+    """A manifest of the wav2vec form, with a label file."""
+    rows = good_rows(folder, count=count)
+    path = folder / "train.tsv"
+    path.write_text("\n".join([str(folder), *(f"{row['audio']}\t{row['n_frames']}" for row in rows)]) + "\n")
+    texts = [row["src_text"] for row in rows]
+    if labels == ".ltr":
+        texts = [" ".join(text.replace(" ", "|")) + " |" for text in texts]
+    path.with_suffix(labels).write_text("\n".join(texts) + "\n")
+    return path

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_rows import RATE, codes, good_rows, save, write, write_raw
+from bad_rows import RATE, codes, good_rows, rooted, save, spoil_lines, write, write_raw
 from commands import command
-from test_lines_and_splits import rooted, spoil_lines
 
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.data.manifest import read_manifest

@@ -5,19 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from bad_rows import ENGLISH, RATE, codes, findings, good_rows, save, speech, write, write_raw
+from bad_rows import ENGLISH, RATE, codes, findings, good_rows, rooted, save, speech, spoil_lines, write, write_raw
 
 from sparqle_fairseq.data.manifest import ManifestError, read_manifest
 from sparqle_fairseq.tools.validate.splits import equal_keys, overlaps, ranks
-
-
-def spoil_lines(path: Path, changes: dict[int, bytes]) -> Path:
-    """Replace lines (1-based) by bytes."""
-    lines = path.read_bytes().split(b"\n")
-    for line, new in changes.items():
-        lines[line - 1] = new
-    path.write_bytes(b"\n".join(lines))
-    return path
 
 
 def test_every_broken_line_is_reported_and_the_others_are_checked(tmp_path: Path) -> None:
@@ -56,18 +47,6 @@ def test_a_file_that_is_no_manifest_is_one_finding(tmp_path: Path, content: byte
     found = findings(path, tmp_path / "none.tsv")
     assert [(f.code, f.line) for f in found if f.code != "fields"] == [("manifest", 0), ("manifest", 0)]
     assert str(path) in found[0].message or found[0].code == "fields"
-
-
-def rooted(folder: Path, count: int = 5, labels: str = ".wrd") -> Path:
-    """A manifest of the wav2vec form, with a label file."""
-    rows = good_rows(folder, count=count)
-    path = folder / "train.tsv"
-    path.write_text("\n".join([str(folder), *(f"{row['audio']}\t{row['n_frames']}" for row in rows)]) + "\n")
-    texts = [row["src_text"] for row in rows]
-    if labels == ".ltr":
-        texts = [" ".join(text.replace(" ", "|")) + " |" for text in texts]
-    path.with_suffix(labels).write_text("\n".join(texts) + "\n")
-    return path
 
 
 @pytest.mark.parametrize("labels", [".wrd", ".ltr"])
