@@ -25,6 +25,8 @@ setup(
         "transformers>=5.0",
         "sentencepiece>=0.2",
         "soundfile>=0.12",
+        # What soundfile does not read whole (m4a, webm, chained Ogg, damaged files, …); its wheels bring FFmpeg.
+        "av>=14",
         "sacrebleu>=2.4",
         "editdistance>=0.8",
         "hydra-core>=1.3",
@@ -56,7 +58,7 @@ setup(
         "gguf": ["gguf>=0.10"],
         # `--llm-quantization`.
         "quantized": ["bitsandbytes>=0.49"],
-        "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4", "av>=12"],
+        "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4"],
         # `make docs`; ProperDocs goes on with MkDocs 1.x.
         "docs": DOCS,
         "dev": [

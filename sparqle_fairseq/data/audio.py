@@ -39,6 +39,17 @@ _MP3_HEAD = 1 << 18  # bytes, more than tags with a picture of common size
 _RATES = range(1_000, 1_000_000)  # Hz; outside of it a header is damaged
 
 
+# Endings of files that hold speech, for whoever looks through a folder; a file that is named itself may have any.
+AUDIO_SUFFIXES = frozenset(
+    (
+        *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".voc"),
+        *(".sph", ".nist", ".mp3", ".mp2", ".mpga", ".ogg", ".oga", ".opus", ".spx", ".m4a", ".m4b", ".aac", ".ac3"),
+        *(".amr", ".3gp", ".3gpp", ".3g2", ".wma", ".asf", ".ape", ".wv", ".tta", ".avr", ".paf", ".pvf", ".ircam"),
+        *(".webm", ".weba", ".mka", ".mkv", ".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".ogv"),  # with video, too
+    )
+)
+
+
 class AudioError(SparqleError):
     """Speech that cannot be used; one sentence with the file, what was found and the remedy."""
 
@@ -110,6 +121,11 @@ def read_features(audio: str) -> np.ndarray:
     values = np.array(_features(audio), dtype=np.float32)
     # What is in a store was looked at when it was written, and has kept its checksum.
     return values if parse_entry(audio) else finite(audio, values, "values")
+
+
+def is_audio(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name ends like that of a recording; whether it is one is not looked at."""
+    return os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES
 
 
 def is_features(audio: str) -> bool:

@@ -11,13 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from sparqle_fairseq.data.audio import AudioError
+from sparqle_fairseq.data.audio import AUDIO_SUFFIXES, AudioError, is_audio
 
 STANDARD_INPUT = "-"
-# What libsndfile reads, by the names that such files go by. A file that is named itself may have any ending.
-_COMMON = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd")
-_RARE = (".caf", ".w64", ".rf64", ".voc", ".nist", ".sph")
-ENDINGS = frozenset(_COMMON + _RARE)
 NAMED_IN_NOTE = 5
 
 
@@ -64,12 +60,14 @@ def _of_folder(folder: Path) -> tuple[list[Recording], list[str]]:
         for name in sorted(name for name in names if not name.startswith(".")):
             path = Path(parent, name)
             inside = path.relative_to(folder)
-            if path.suffix.lower() in ENDINGS:
+            if is_audio(path):
                 found.append(Recording(str(path), str(path), str(inside.with_suffix(""))))
             else:
                 others.append(str(inside))
     if not found:
-        raise AudioError(f"{folder}: found no audio in the folder; known endings are {' '.join(sorted(ENDINGS))}")
+        raise AudioError(
+            f"{folder}: found no audio in the folder; known endings are {' '.join(sorted(AUDIO_SUFFIXES))}"
+        )
     if not others:
         return found, []
     first = ", ".join(others[:NAMED_IN_NOTE]) + (", …" if len(others) > NAMED_IN_NOTE else "")
