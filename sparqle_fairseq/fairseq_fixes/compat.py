@@ -54,6 +54,7 @@ def apply() -> None:
     let_overflow_pass_on_cpu()
     name_overflows()
     keep_waveforms_whole()
+    keep_finished_runs()
 
 
 # -- torchaudio ----------------------------------------------------------------------------------------------
@@ -542,3 +543,10 @@ def keep_waveforms_whole() -> bool:
     mark(_fp_convert_sample, "keeps waveforms")
     Trainer._fp_convert_sample = _fp_convert_sample
     return True
+
+
+def keep_finished_runs() -> None:
+    """Let a run that is over stay over; see ``sparqle_fairseq.fairseq_fixes.finished``."""
+    from sparqle_fairseq.fairseq_fixes import finished
+
+    finished.install()
