@@ -146,7 +146,7 @@ class SpeechDataset(FairseqDataset):
         return manifest.row(i)
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch as DESIGN describes it; empty when every utterance of it was skipped."""
+        """A batch: `id`, `nsentences`, and what the stage makes of it; empty when every utterance was skipped."""
         kept = [sample for sample in samples if sample["source"] is not None]
         if not kept:
             return {}

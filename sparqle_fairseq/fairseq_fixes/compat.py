@@ -259,8 +259,7 @@ def keep_work() -> None:
 
 def batch_by_size_keeping_all(
     indices: np.ndarray,
-    num_tokens_fn: Callable[[int], int] | None = None,
-    num_tokens_vec: np.ndarray | None = None,
+    num_tokens_vec: np.ndarray,
     max_tokens: int | None = None,
     max_sentences: int | None = None,
     required_batch_size_multiple: int = 1,
@@ -274,7 +273,6 @@ def batch_by_size_keeping_all(
 
     Args:
         indices: (N,) dataset indices in the order in which they are to be batched.
-        num_tokens_fn: length of one index; may be left out where ``num_tokens_vec`` is given.
         num_tokens_vec: (N,) lengths, in the order of ``indices``.
         max_tokens: most ``longest length * batch size`` of a batch; None for no limit.
         max_sentences: most indices in a batch; None for no limit.
@@ -285,18 +283,13 @@ def batch_by_size_keeping_all(
         Arrays of indices which, one after another, are ``indices``. None of them is empty.
 
     Raises:
-        ValueError: neither lengths nor a function for them is given, or one index alone exceeds
-            ``max_tokens``.
+        ValueError: one index alone exceeds ``max_tokens``.
     """
     from fairseq.data import data_utils
 
     indices = np.asarray(indices, dtype=np.int64)
     if len(indices) == 0:
         return []  # fairseq looks at the last batch before it asks whether there is one
-    if num_tokens_vec is None:
-        if num_tokens_fn is None:
-            raise ValueError("batch_by_size_keeping_all needs num_tokens_vec or num_tokens_fn.")
-        num_tokens_vec = np.fromiter((num_tokens_fn(int(index)) for index in indices), np.int64, len(indices))
     lengths = np.asarray(num_tokens_vec, dtype=np.int64)
     if max_tokens is not None and max_tokens > 0 and lengths.max() > max_tokens:
         longest = int(lengths.argmax())
@@ -369,20 +362,6 @@ def ensure_numpy_aliases() -> bool:
         return False
     data_utils.np = _NumpyOfOld()
     return True
-
-
-# -- decoders ------------------------------------------------------------------------------------------------
-
-
-def decoder_extra() -> dict[str, list[None]]:
-    """The second value that a decoder returns when it has no attention to show.
-
-    Symptom: ``SequenceGenerator`` stops with ``KeyError: 'attn'`` for a decoder whose extra output is a
-    dictionary without that key. Reason: ``EnsembleModel.forward_decoder`` reads ``decoder_out[1]["attn"][0]``
-    without asking.
-    Can go when it asks.
-    """
-    return {"attn": [None]}
 
 
 # -- options -------------------------------------------------------------------------------------------------

@@ -176,8 +176,6 @@ def test_fairseq_drops_the_last_batch_and_ours_does_not():
     assert sum(map(len, theirs)) < 12  # the symptom; when this fails the workaround can go
     ours = compat.batch_by_size_keeping_all(indices, num_tokens_vec=lengths, **limits)
     assert np.concatenate(ours).tolist() == indices.tolist()
-    by_function = compat.batch_by_size_keeping_all(indices, num_tokens_fn=lambda _: 10, **limits)
-    assert [batch.tolist() for batch in by_function] == [batch.tolist() for batch in ours]
 
 
 @settings(max_examples=200, deadline=None)
@@ -211,8 +209,6 @@ def test_no_index_is_lost_and_every_limit_holds(lengths, max_tokens, max_sentenc
 def test_item_longer_than_max_tokens_is_named():
     with pytest.raises(ValueError, match=r"Item 7 has length 90, more than --max-tokens 50"):
         compat.batch_by_size_keeping_all(np.array([5, 7]), num_tokens_vec=np.array([10, 90]), max_tokens=50)
-    with pytest.raises(ValueError, match="num_tokens_vec or num_tokens_fn"):
-        compat.batch_by_size_keeping_all(np.array([5]))
 
 
 # -- numpy
@@ -248,39 +244,6 @@ def test_numpy_is_left_alone_where_fairseq_does_not_need_the_alias(monkeypatch):
     monkeypatch.setattr(compat.inspect, "getsource", lambda _module: "np.int64(1)")
     assert compat.ensure_numpy_aliases() is False
     assert data_utils.np is np
-
-
-# -- decoders
-
-
-@pytest.mark.parametrize("fixed", [False, True])
-def test_generator_takes_a_decoder_without_attention(fixed):
-    from fairseq.data import Dictionary
-    from fairseq.models import FairseqDecoder, FairseqLanguageModel
-    from fairseq.sequence_generator import SequenceGenerator
-
-    words = Dictionary()
-    words.add_symbol("a")
-
-    class Constant(FairseqDecoder):
-        """Predicts the end of the sentence at every step."""
-
-        def forward(self, prev_output_tokens, encoder_out=None):
-            logits = torch.zeros(*prev_output_tokens.shape, len(words))
-            logits[..., words.eos()] = 5.0
-            return logits, compat.decoder_extra() if fixed else {}
-
-        def max_positions(self):
-            return 10
-
-    model = FairseqLanguageModel(Constant(words))
-    generator = SequenceGenerator([model], words, beam_size=1, max_len_b=3)
-    sample = {"net_input": {"src_tokens": torch.tensor([[words.index("a")]])}}
-    if fixed:
-        assert generator.generate([model], sample)[0][0]["tokens"][-1] == words.eos()
-    else:
-        with pytest.raises(KeyError, match="attn"):
-            generator.generate([model], sample)
 
 
 # -- options
