@@ -7,6 +7,7 @@ are part of the text.
 
 from __future__ import annotations
 
+import codecs
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,9 +19,17 @@ from sparqle_fairseq.errors import SparqleError, reason
 
 AnyPath = str | os.PathLike[str]
 
+# Longer marks first: that of UTF-32 begins with that of UTF-16.
+_MARKED = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
 
 def read_text(path: AnyPath, what: str = "file") -> str:
-    """The text of a UTF-8 file, without a byte order mark; line ends as they are in the file.
+    """The text of a UTF-8 file, without a byte order mark; line ends as they are in the file. See `decoded`.
 
     Raises:
         SparqleError: there is no such file, it cannot be read, or it is not UTF-8 (with the line).
@@ -31,12 +40,22 @@ def read_text(path: AnyPath, what: str = "file") -> str:
         raise SparqleError(f"{path}: there is no such {what}") from error
     except OSError as error:
         raise SparqleError(f"{path}: the {what} cannot be read ({reason(error)})") from error
+    return decoded(data, path, what)
+
+
+def decoded(data: bytes, path: AnyPath, what: str = "file") -> str:
+    """The text of the bytes of a file, as `read_text` gives it.
+
+    UTF-16 and UTF-32 (what spreadsheets save as "Unicode text") are read where their byte order mark says so.
+    """
+    marked = next((name for mark, name in _MARKED if data.startswith(mark)), "utf-8-sig")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(marked)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
+        name = "UTF-8" if marked == "utf-8-sig" else marked.upper()
         raise SparqleError(
-            f"{path}:{line}: found a byte that is not UTF-8 (0x{data[error.start]:02x}); save the {what} as UTF-8"
+            f"{path}:{line}: found a byte that is not {name} (0x{data[error.start]:02x}); save the {what} as UTF-8"
         ) from error
 
 
@@ -62,7 +81,7 @@ def written_whole(path: AnyPath, mode: str = "wb", sync: bool = False) -> Iterat
     Args:
         path: the final name; its folder must be there.
         mode: "wb" or "w".
-        sync: have every byte on the disk before the name changes, and then the name.
+        sync: have every byte on the disk before the name changes.
 
     Raises:
         SparqleError: the disk refuses; what had the name still has it.
@@ -83,8 +102,6 @@ def written_whole(path: AnyPath, mode: str = "wb", sync: bool = False) -> Iterat
         os.chmod(part, 0o666 & ~mask)
         os.replace(part, path)
         part = None
-        if sync:
-            _sync_folder(path.parent)
     except OSError as error:
         raise SparqleError(
             f"{path} could not be written ({reason(error)}); make room, or give another place"
@@ -93,16 +110,6 @@ def written_whole(path: AnyPath, mode: str = "wb", sync: bool = False) -> Iterat
         if part is not None:
             with suppress(OSError):
                 os.unlink(part)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have a new name in a folder on the disk; where a file system cannot, the name is left to it."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def write_text(path: AnyPath, text: str) -> None:

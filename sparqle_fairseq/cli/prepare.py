@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
+from sparqle_fairseq import files
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.tools.prepare.account import Account
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
@@ -27,6 +29,7 @@ def _shared(function: Command) -> Command:
     """The options that every corpus has."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="report on stdout as JSON"),
+        click.option("--left-out", type=FOLDER, help="write all that was left out, with its reason, into this file"),
         click.option("--workers", default=8, show_default=True, help="threads that read headers"),
         click.option("--skip-bad-audio", is_flag=True, help="leave out what cannot be read, and count it"),
         click.option("--out", required=True, type=FOLDER, help="folder of the manifests"),
@@ -61,23 +64,42 @@ def librispeech(root: Path, splits: str, case: str, **options: Any) -> None:
     """LibriSpeech: <split>.tsv for stage 1. ROOT holds LibriSpeech/."""
     from sparqle_fairseq.tools.prepare.librispeech import SPLITS, read_librispeech
 
-    manifests = read_librispeech(root, _named(splits, SPLITS), case)
+    account = Account()
+    manifests = read_librispeech(root, _named(splits, SPLITS), case, account)
     if case != "keep":
         click.echo(f"transcripts were put in {case} case (--case keep leaves their capitals)", err=True)
-    _write(manifests, **options)
+    _write(root, manifests, account, **options)
 
 
 @command.command()
 @click.argument("root", type=FOLDER)
+@click.option("--src-lang", help="language of the speech; by default that of the only folder <lang>-TGT_LANG")
 @click.option("--tgt-lang", required=True, help="fr, or several: de,fr")
-@_splits(("train", "dev", "tst-COMMON", "tst-HE"))
+@_splits(("train", "dev", "tst-COMMON", "tst-HE", "…"))
 @_rows
 @_shared
-def mustc(root: Path, tgt_lang: str, splits: str, rows: str, **options: Any) -> None:
-    """MuST-C: <split>_<lang>.tsv, <split>_en.tsv. ROOT holds en-<lang>/."""
-    from sparqle_fairseq.tools.prepare.mustc import SPLITS, read_mustc
+def mustc(root: Path, src_lang: str | None, tgt_lang: str, splits: str, rows: str, **options: Any) -> None:
+    """MuST-C, mTEDx: <split>_<lang>.tsv. ROOT holds en-<lang>/, es-<lang>/, …"""
+    from sparqle_fairseq.tools.prepare.mustc import read_mustc
 
-    _write(read_mustc(root, _languages(tgt_lang), rows, _named(splits, SPLITS)), **options)
+    account = Account()
+    manifests = read_mustc(root, _languages(tgt_lang), rows, _named(splits), src_lang, account)
+    _write(root, manifests, account, **options)
+
+
+@command.command("europarl-st")
+@click.argument("root", type=FOLDER)
+@click.option("--src-lang", default="en", show_default=True, help="language of the speech")
+@click.option("--tgt-lang", required=True, help="fr, or several: de,fr")
+@_splits(("train", "train-noisy", "dev", "test"))
+@_rows
+@_shared
+def europarl_st(root: Path, src_lang: str, tgt_lang: str, splits: str, rows: str, **options: Any) -> None:
+    """Europarl-ST: <split>_<lang>.tsv. ROOT holds en/audios, en/fr, …"""
+    from sparqle_fairseq.tools.prepare.europarl_st import read_europarl_st
+
+    manifests = read_europarl_st(root, src_lang, _languages(tgt_lang), rows, _named(splits))
+    _write(root, manifests, Account(), **options)
 
 
 @command.command()
@@ -94,12 +116,10 @@ def covost2(
     """CoVoST 2: <split>_<lang>.tsv. ROOT is Common Voice 4's folder of the spoken language."""
     from sparqle_fairseq.tools.prepare.covost2 import SPLITS, read_covost2
 
-    named = _named(splits, SPLITS)
-    manifests, lacking = read_covost2(root, translations or root, src_lang, _languages(tgt_lang), rows, named)
-    for language, count in lacking.items():
-        if count:
-            click.echo(f"{language}: {count} translated clips that {root}/validated.tsv lacks were left out", err=True)
-    _write(manifests, **options)
+    account, named = Account(), _named(splits, SPLITS)
+    languages = _languages(tgt_lang)
+    manifests = read_covost2(root, translations or root, src_lang, languages, rows, named, account)
+    _write(root, manifests, account, **options)
 
 
 @command.command()
@@ -120,16 +140,19 @@ def fleurs(root: Path, src_lang: str, tgt_lang: str, text: str, splits: str, row
     """FLEURS: <split>_<lang>.tsv. ROOT holds en_us/, fr_fr/, …"""
     from sparqle_fairseq.tools.prepare.fleurs import SPLITS, read_fleurs
 
-    manifests, untranslated = read_fleurs(root, src_lang, _languages(tgt_lang), rows, _named(splits, SPLITS), text)
-    for name, count in untranslated.items():
-        if count:
-            click.echo(f"{name}: {count} recordings of sentences that this language lacks were left out", err=True)
-    _write(manifests, **options)
+    account, named = Account(), _named(splits, SPLITS)
+    manifests = read_fleurs(root, src_lang, _languages(tgt_lang), rows, named, text, account)
+    _write(root, manifests, account, **options)
 
 
 @command.command("own-audio")
 @click.argument("root", type=FOLDER)
-@click.option("--table", type=FOLDER, help="csv, tsv, json or jsonl; by default the one in ROOT")
+@click.option(
+    "--table",
+    type=FOLDER,
+    multiple=True,
+    help="csv, tsv, json(l), NeMo's, lhotse's; by default those in ROOT; repeat it",
+)
 @click.option("--src-lang", required=True, help="language of the speech, where the table does not say it")
 @click.option("--tgt-lang", help="language of the translations, where the table does not say it")
 @click.option("--dev", default=0.05, show_default=True, help="share for dev, where the table has no split")
@@ -145,7 +168,7 @@ def fleurs(root: Path, src_lang: str, tgt_lang: str, text: str, splits: str, row
 @_shared
 def own_audio(
     root: Path,
-    table: Path | None,
+    table: tuple[Path, ...],
     src_lang: str,
     tgt_lang: str | None,
     dev: float,
@@ -154,24 +177,33 @@ def own_audio(
     seed: int,
     **options: Any,
 ) -> None:
-    """Your own recordings, with a table or text files beside them."""
+    """Your own recordings: a table, texts beside them, Kaldi's, lhotse's, NeMo's."""
     from sparqle_fairseq.tools.prepare.own_audio import read_own_audio
 
-    shares = {"dev": dev, "test": test}
-    _write(
-        read_own_audio(
-            root, table=table, source=src_lang, target=tgt_lang, shares=shares, group=keep_together, seed=seed
-        ),
-        **options,
+    account, shares = Account(), {"dev": dev, "test": test}
+    manifests = read_own_audio(
+        root,
+        table=table,
+        source=src_lang,
+        target=tgt_lang,
+        shares=shares,
+        group=keep_together,
+        seed=seed,
+        account=account,
     )
+    _write(root, manifests, account, **options)
 
 
-def _named(names: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-    for name in chosen:
-        if name not in known:
+def _named(names: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The splits of a list; where `known` is given, each by its own name there."""
+    from sparqle_fairseq.tools.prepare.splits import spelled
+
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    meant = [spelled(name, known) if known else name for name in chosen]
+    for name, split in zip(chosen, meant, strict=True):
+        if split is None:
             raise click.UsageError(f"there is no split {name!r}; there are {', '.join(known)}")
-    return chosen
+    return tuple(dict.fromkeys(split for split in meant if split))
 
 
 def _languages(names: str) -> tuple[str, ...]:
@@ -181,10 +213,20 @@ def _languages(names: str) -> tuple[str, ...]:
     return chosen
 
 
-def _write(manifests: Any, *, out: Path, skip_bad_audio: bool, workers: int, as_json: bool) -> None:
+def _write(
+    root: Path,
+    manifests: Any,
+    account: Account,
+    *,
+    out: Path,
+    skip_bad_audio: bool,
+    workers: int,
+    as_json: bool,
+    left_out: Path | None,
+) -> None:
     from tqdm import tqdm
 
-    from sparqle_fairseq.tools.prepare.common import write_manifests
+    from sparqle_fairseq.tools.prepare.common import Written, write_manifests
 
     def progress(items: Iterable[str], total: int) -> Iterable[str]:
         return tqdm(items, total=total, desc="reading headers", unit="file")
@@ -193,10 +235,26 @@ def _write(manifests: Any, *, out: Path, skip_bad_audio: bool, workers: int, as_
         reports = write_manifests(manifests, out, skip_bad_audio=skip_bad_audio, workers=workers, progress=progress)
     except OSError as error:
         raise SparqleError(f"{out}: cannot be written ({error}); choose another folder") from error
+    if account.left_out or account.notes:
+        reports.append(Written(root.name or str(root), str(root), account=account))
+    if left_out is not None:
+        lines = [
+            "\t".join((report.name, *entry)).replace("\n", " ") + "\n"
+            for report in reports
+            for entry in report.account.left_out
+        ]
+        files.write_text(left_out, "manifest\twhat\treason\n" + "".join(lines))
     if as_json:
         click.echo(json.dumps([report.as_dict() for report in reports], ensure_ascii=False, indent=1))
+    else:
+        _print_table(reports)
+    for report in reports:
+        for note in report.account.notes:
+            click.echo(f"{report.name}: {note}", err=True)
+    if as_json:
         return
-    _print_table(reports)
+    if left_out is None and any(len(report.account.left_out) > len(report.account.named()) for report in reports):
+        click.echo("--left-out FILE names all that was left out", err=True)
     click.echo(f"written to {out}", err=True)
 
 
@@ -208,10 +266,16 @@ def _print_table(reports: Any) -> None:
     for title in ("rows", "hours", "left out"):
         table.add_column(title, justify="right")
     for report in reports:
-        table.add_row(f"{report.name}.tsv", str(report.rows), f"{report.hours:.2f}", str(sum(report.left_out.values())))
+        name, rows, hours = f"{report.name}.tsv", str(report.rows), f"{report.hours:.2f}"
+        if not report.rows:  # what no manifest has
+            name, rows, hours = report.name, "", ""
+        table.add_row(name, rows, hours, str(len(report.account.left_out)))
     Console().print(table)
     for report in reports:
-        if report.left_out:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in report.left_out.items())
-            more = ", …" if sum(report.left_out.values()) > len(report.named) else ""
-            click.echo(f"{report.name}: left out {reasons}: {', '.join(report.named)}{more}", err=True)
+        sentence = report.account.sentence()
+        if sentence:
+            click.echo(f"{report.name}: {sentence}", err=True)
+        if report.corrected:
+            click.echo(
+                f"{report.name}: corrected {report.corrected} lengths that were up to half a second off", err=True
+            )

@@ -1,5 +1,4 @@
-"""Criterions of both stages, as fairseq knows them."""
+from sparqle_fairseq.fairseq_fixes import compat
 
-from sparqle_fairseq.errors import need_fairseq
-
-need_fairseq("sparqle_fairseq.criterions")
+# Whoever imports a module from here, with or without a fairseq command around it, gets the workarounds first.
+compat.apply()

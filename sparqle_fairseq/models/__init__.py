@@ -1,6 +1,4 @@
-"""What learns, and what is frozen beside it."""
+from sparqle_fairseq.fairseq_fixes import compat
 
-from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
-
-# Before anything of transformers: it imports torchaudio wherever that is installed, and fails with it.
-ensure_torchaudio()
+# Whoever imports a module from here, with or without a fairseq command around it, gets the workarounds first.
+compat.apply()

@@ -1,1 +1,4 @@
-"""Scores of text."""
+from sparqle_fairseq.fairseq_fixes import compat
+
+# Whoever imports a module from here, with or without a fairseq command around it, gets the workarounds first.
+compat.apply()

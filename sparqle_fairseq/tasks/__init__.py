@@ -1,6 +1,4 @@
-"""Tasks of both stages, as fairseq knows them."""
-
-from sparqle_fairseq import fairseq_fixes
+from sparqle_fairseq.fairseq_fixes import compat
 
 # Whoever imports a module from here, with or without a fairseq command around it, gets the workarounds first.
-fairseq_fixes.apply()
+compat.apply()

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import starmap
 from math import ceil
 from pathlib import Path
 
 import soundfile
 
-from sparqle_fairseq.data.audio import SAMPLE_RATE, AudioError, audio_length
+from sparqle_fairseq import files
+from sparqle_fairseq.data.audio import AUDIO_SUFFIXES, SAMPLE_RATE, AudioError, audio_length
 from sparqle_fairseq.data.manifest import write_manifest
+from sparqle_fairseq.data.not_text import like_placeholder, placeholder
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.tools.prepare.account import Account
 
 COLUMNS = ("id", "audio", "n_frames", "src_text", "tgt_text", "src_lang", "tgt_lang", "task", "speaker")
-NAMED = 5  # utterances that were left out are counted; this many of them are named
-ROUNDING = 0.05  # seconds by which a segment may end after its recording: times in corpora are rounded
+# Seconds by which a length that a corpus states may be off, or a segment may end after its recording: Kaldi's limit for
+# segments. What is off by more is another recording, or another text.
+SLACK = 0.5
+NOTICED = 0.0101  # seconds; what differs by less was rounded
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 
 Placed = tuple["Utterance", str, int]  # with its `audio` and `n_frames`
+Manifests = dict[str, list["Utterance"]]  # by name
 Progress = Callable[[Iterable[str], int], Iterable[str]]
 
 
 class CorpusError(SparqleError):
     """A corpus that is not as its owners ship it, or not all there; one sentence with the file and the remedy."""
+
+
+class LengthError(CorpusError):
+    """A length that the corpus states is not that of the recording."""
 
 
 @dataclass(slots=True)
@@ -42,6 +51,8 @@ class Utterance:
     speaker: str = ""
     start: float | None = None
     duration: float | None = None
+    stated: float | None = None  # seconds that the corpus says it lasts
+    where: str = ""  # `file:line` of the row, for messages
 
     @property
     def is_translation(self) -> bool:
@@ -50,17 +61,7 @@ class Utterance:
 
 def transcription(utterance: Utterance) -> Utterance:
     """The same speech with its transcript as the target."""
-    return Utterance(
-        utterance.id,
-        utterance.recording,
-        utterance.src_text,
-        utterance.src_text,
-        utterance.src_lang,
-        utterance.src_lang,
-        utterance.speaker,
-        utterance.start,
-        utterance.duration,
-    )
+    return replace(utterance, tgt_text=utterance.src_text, tgt_lang=utterance.src_lang)
 
 
 @dataclass
@@ -71,11 +72,20 @@ class Written:
     path: str
     rows: int = 0
     hours: float = 0.0
-    left_out: Counter[str] = field(default_factory=Counter)  # reason -> utterances
-    named: list[str] = field(default_factory=list)  # the first of them, each with its reason
+    corrected: int = 0  # rows whose stated length was a little off
+    account: Account = field(default_factory=Account)
 
     def as_dict(self) -> dict[str, object]:
-        return {**asdict(self), "hours": round(self.hours, 4), "left_out": dict(self.left_out)}
+        return {
+            "name": self.name,
+            "path": self.path,
+            "rows": self.rows,
+            "hours": round(self.hours, 4),
+            "corrected": self.corrected,
+            "left_out": dict(self.account.reasons()),
+            "named": self.account.named(),
+            "notes": self.account.notes,
+        }
 
 
 @dataclass(frozen=True)
@@ -126,36 +136,49 @@ def _table(
     report = Written(name, "")
     placed: list[Placed] = []
     seen: set[str] = set()
+    marks: dict[str, int] = {}
     for utterance in utterances:
         reason = _unusable(utterance)
         if reason is None:
             try:
-                audio, n_frames = _place(utterance, measured[utterance.recording])
+                audio, n_frames, corrected = _place(utterance, measured[utterance.recording])
             except CorpusError as error:
                 if not skip_bad_audio:
-                    raise CorpusError(
-                        f"{name}, utterance {utterance.id}: {error}; --skip-bad-audio leaves such utterances out"
-                    ) from None
-                reason = "bad audio"
+                    where = f"{utterance.where or name}, utterance {utterance.id}"
+                    raise CorpusError(f"{where}: {error}; --skip-bad-audio leaves such utterances out") from None
+                reason = "another length than stated" if isinstance(error, LengthError) else "bad audio"
         if reason is not None:
-            report.left_out[reason] += 1
-            if len(report.named) < NAMED:
-                report.named.append(f"{utterance.id} ({reason})")
+            report.account.leave(utterance.id, reason)
             continue
         if utterance.id in seen:
             raise CorpusError(f"{name}: the corpus has the utterance {utterance.id} twice; repair its table")
         seen.add(utterance.id)
         placed.append((utterance, audio, n_frames))
         report.hours += n_frames / SAMPLE_RATE / 3600
+        report.corrected += corrected
+        mark = like_placeholder(utterance.tgt_text)
+        if mark is not None:
+            marks[mark] = marks.get(mark, 0) + 1
+    if marks:
+        found = ", ".join(f"{mark!r} {count} times" for mark, count in list(marks.items())[:3])
+        report.account.note(
+            f"kept {sum(marks.values())} texts that may be marks of a table ({found}); `sparqle validate` names them"
+        )
     if not placed:
-        why = ", ".join(f"{count} with {reason}" for reason, count in report.left_out.items()) or "the corpus has none"
+        why = ", ".join(f"{count} with {reason}" for reason, count in report.account.reasons().items())
+        why = why or "the corpus has none"
         raise CorpusError(f"{name}: no utterance is left ({why}); check that the corpus is complete")
     return placed, report
 
 
 def _unusable(utterance: Utterance) -> str | None:
+    kind = "translation" if utterance.is_translation else "transcript"
     if not utterance.tgt_text.strip():
-        return "empty translation" if utterance.is_translation else "empty transcript"
+        return f"empty {kind}"
+    if placeholder(utterance.tgt_text):
+        return f"a mark for a {kind} ({utterance.tgt_text.strip()})"
+    if placeholder(utterance.src_text):
+        return f"a mark for a transcript ({utterance.src_text.strip()})"
     return None
 
 
@@ -173,25 +196,40 @@ def _row(utterance: Utterance, audio: str, n_frames: int) -> dict[str, object]:
     }
 
 
-def _place(utterance: Utterance, recording: Recording | str) -> tuple[str, int]:
-    """The manifest's `audio` and `n_frames`; a slice that rounding moved past the end is cut there."""
+def _place(utterance: Utterance, recording: Recording | str) -> tuple[str, int, bool]:
+    """The manifest's `audio` and `n_frames`, and whether a length that the corpus states was corrected."""
     if isinstance(recording, str):
         raise CorpusError(recording)
     if utterance.start is None:
-        return utterance.recording, recording.n_frames
+        return utterance.recording, recording.n_frames, _corrected(utterance, recording.n_frames / SAMPLE_RATE)
     seconds = recording.samples / recording.rate
     duration = seconds - utterance.start if utterance.duration is None else utterance.duration
     begin = round(utterance.start * recording.rate)
     end = round((utterance.start + duration) * recording.rate)
-    if end > recording.samples and utterance.start + duration <= seconds + ROUNDING:
+    over = utterance.start + duration - seconds
+    if end > recording.samples and over <= SLACK:
         end = recording.samples
     if not 0 <= begin < end <= recording.samples:
-        raise CorpusError(
+        raise LengthError(
             f"{utterance.recording}: seconds {utterance.start:g} to {utterance.start + duration:g} are no part of a "
             f"recording of {seconds:.2f} seconds"
         )
     length = end - begin
-    return f"{utterance.recording}:{begin}:{length}", ceil(length * SAMPLE_RATE / recording.rate)
+    corrected = over > NOTICED or _corrected(utterance, length / recording.rate)
+    return f"{utterance.recording}:{begin}:{length}", ceil(length * SAMPLE_RATE / recording.rate), corrected
+
+
+def _corrected(utterance: Utterance, seconds: float) -> bool:
+    """Whether a stated length is a little off; a manifest holds the true one."""
+    if utterance.stated is None:
+        return False
+    off = abs(utterance.stated - seconds)
+    if off > SLACK:
+        raise LengthError(
+            f"found a length of {utterance.stated:.2f} seconds, and {utterance.recording} has {seconds:.2f}; correct "
+            f"the length or the name, or give the start and the end of the part that is said"
+        )
+    return off > NOTICED
 
 
 def _measure(
@@ -250,13 +288,25 @@ def file_of(path: Path, what: str) -> Path:
 
 
 def lines_of(path: Path, what: str) -> list[str]:
-    """The lines of a UTF-8 file; only a line feed ends one, because texts may hold what Python takes for line ends."""
-    try:
-        text = file_of(path, what).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: found the byte 0x{error.object[error.start]:02x}, which is not UTF-8") from None
-    lines = text.split("\n")
-    return [line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+    """The lines of a text file; only a line feed ends one, because texts may hold what Python takes for line ends."""
+    return files.read_lines(file_of(path, what), what)
+
+
+def other_ending(recording: Path) -> Path:
+    """The recording, or the only file of the same name with another ending of audio where it is not there.
+
+    Corpora change the format of their audio and not the names in their tables.
+    """
+    if recording.is_file():
+        return recording
+    there = [recording.with_suffix(suffix) for suffix in sorted(AUDIO_SUFFIXES)]
+    there = [path for path in there if path.is_file()]
+    return there[0] if len(there) == 1 else recording
+
+
+def shown(text: str) -> str:
+    """A found value, shortened to stay readable in a sentence."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def one_line(text: str) -> str:

@@ -8,14 +8,17 @@ from typing import NamedTuple
 
 import langcodes
 
-from sparqle_fairseq.tools.prepare.common import CorpusError, Utterance, folder_of, lines_of, transcription
+from sparqle_fairseq.data.not_text import without_csv_quotes
+from sparqle_fairseq.tools.prepare.account import Account
+from sparqle_fairseq.tools.prepare.common import CorpusError, Manifests, Utterance, folder_of, lines_of, transcription
+from sparqle_fairseq.tools.prepare.splits import SPELLINGS, SPLITS
 
-SPLITS = ("train", "dev", "test")
 TEXTS = ("raw", "normalized")
 _FIELDS = 7  # sentence id, file, raw text, normalised text, its letters, samples, gender
 
 
 class _Row(NamedTuple):
+    where: str
     sentence: str
     file: str
     texts: dict[str, str]
@@ -29,7 +32,8 @@ def read_fleurs(
     rows: str = "both",
     splits: tuple[str, ...] = (),
     text: str = "raw",
-) -> tuple[dict[str, list[Utterance]], dict[str, int]]:
+    account: Account | None = None,
+) -> Manifests:
     """`<split>_<lang>` (translation rows) of every target, `<split>_<source>` (transcription rows).
 
     Args:
@@ -38,17 +42,18 @@ def read_fleurs(
         rows: translation, transcription or both.
         splits: names out of `SPLITS`; by default all.
         text: raw (as written, with case and punctuation) or normalized.
+        account: told of recordings whose sentence a target language does not have.
 
-    Returns:
-        The manifests, and for each of them the recordings whose sentence the target language does not have.
+    Raises:
+        CorpusError: a table or folder that is missing or cannot be read.
     """
+    account = account if account is not None else Account()
     root = root / "data" if (root / "data").is_dir() else root
     source_lang = language_of(source)
-    manifests: dict[str, list[Utterance]] = {}
-    untranslated: dict[str, int] = {}
+    manifests: Manifests = {}
     sentences = {target: _sentences(root, target, text) for target in targets}
     for split in splits or SPLITS:
-        audio = folder_of("FLEURS", root / source / "audio", split).absolute()
+        audio = _audio(root / source / "audio", split).absolute()
         spoken = list(_rows(root, source, split))
         for target in targets if rows in ("translation", "both") else ():
             language, known = language_of(target), sentences[target]
@@ -58,11 +63,13 @@ def read_fleurs(
                 if row.sentence in known
             ]
             manifests[f"{split}_{language}"] = utterances
-            untranslated[f"{split}_{language}"] = len(spoken) - len(utterances)
+            for row in spoken:
+                if row.sentence not in known:
+                    account.leave(f"{row.where} ({row.file})", f"recording of a sentence that {language} lacks")
         if rows in ("transcription", "both"):
             utterances = [_utterance(audio, row, text, source_lang, "", source_lang) for row in spoken]
             manifests[f"{split}_{source_lang}"] = [transcription(utterance) for utterance in utterances]
-    return manifests, untranslated
+    return manifests
 
 
 def language_of(folder: str) -> str:
@@ -82,7 +89,14 @@ def language_of(folder: str) -> str:
 
 def _utterance(audio: Path, row: _Row, text: str, source: str, translation: str, target: str) -> Utterance:
     name = f"{row.sentence}_{Path(row.file).stem}"
-    return Utterance(name, str(audio / row.file), row.texts[text], translation, source, target, row.gender)
+    recording = str(audio / row.file)
+    return Utterance(name, recording, row.texts[text], translation, source, target, row.gender, where=row.where)
+
+
+def _audio(folder: Path, split: str) -> Path:
+    """The recordings of a split, by whichever of its names."""
+    names = [name for name in SPELLINGS[split] if (folder / name).is_dir()]
+    return folder / names[0] if names else folder_of("FLEURS", folder, split)
 
 
 def _sentences(root: Path, language: str, text: str) -> dict[str, str]:
@@ -91,11 +105,14 @@ def _sentences(root: Path, language: str, text: str) -> dict[str, str]:
 
 
 def _rows(root: Path, language: str, split: str) -> Iterator[_Row]:
-    table = folder_of("FLEURS", root, language) / f"{split}.tsv"
+    folder = folder_of("FLEURS", root, language)
+    table = next((folder / f"{name}.tsv" for name in SPELLINGS[split] if (folder / f"{name}.tsv").is_file()), None)
+    table = table or folder / f"{split}.tsv"
     for number, line in enumerate(lines_of(table, f"the {split} table of {language}"), start=1):
         cells = line.split("\t")
         if len(cells) != _FIELDS:
             raise CorpusError(
                 f"{table}:{number}: found {len(cells)} fields where FLEURS has {_FIELDS}; download it again"
             )
-        yield _Row(cells[0], cells[1], {"raw": cells[2].strip(), "normalized": cells[3].strip()}, cells[6].lower())
+        raw, normalized = (without_csv_quotes(cell.strip()) for cell in cells[2:4])
+        yield _Row(f"{table}:{number}", cells[0], cells[1], {"raw": raw, "normalized": normalized}, cells[6].lower())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sparqle_fairseq.tools.prepare.common import CorpusError, Utterance, folder_of, lines_of
+from sparqle_fairseq.data.audio import is_audio
+from sparqle_fairseq.tools.prepare.account import Account
+from sparqle_fairseq.tools.prepare.common import CorpusError, Manifests, Utterance, folder_of, lines_of
 
 SPLITS = (
     "train-clean-100",
@@ -20,19 +22,26 @@ CASES = ("lower", "keep", "sentence")
 _I = re.compile(r"\bi\b(?!-)")
 
 
-def read_librispeech(root: Path, splits: tuple[str, ...] = (), case: str = "lower") -> dict[str, list[Utterance]]:
+def read_librispeech(
+    root: Path, splits: tuple[str, ...] = (), case: str = "lower", account: Account | None = None
+) -> Manifests:
     """Transcription rows by split; without `splits`, of every split that is unpacked.
 
     Args:
         root: the folder `LibriSpeech`, or the one it lies in.
         splits: names out of `SPLITS`.
         case: what becomes of the transcripts, which are upper case: see `in_case`.
+        account: told of recordings that no transcript names.
+
+    Raises:
+        CorpusError: a folder or table that is missing or cannot be read.
     """
+    account = account if account is not None else Account()
     corpus = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     found = splits or tuple(split for split in SPLITS if (corpus / split).is_dir())
     if not found:
         folder_of("LibriSpeech", root, "LibriSpeech", archive="-clean")
-    return {split: _read_split(_folder(root, corpus, split), case) for split in found}
+    return {split: _read_split(_folder(root, corpus, split), case, account) for split in found}
 
 
 def _folder(root: Path, corpus: Path, split: str) -> Path:
@@ -40,12 +49,13 @@ def _folder(root: Path, corpus: Path, split: str) -> Path:
     return corpus / split if (corpus / split).is_dir() else folder_of("LibriSpeech", root, split)
 
 
-def _read_split(folder: Path, case: str) -> list[Utterance]:
+def _read_split(folder: Path, case: str, account: Account) -> list[Utterance]:
     tables = sorted(folder.glob("*/*/*.trans.txt"))
     if not tables:
         raise CorpusError(f"{folder}: found no <speaker>/<chapter>/*.trans.txt; unpack the archive of this split again")
     utterances = []
     for table in tables:
+        said = set()
         for number, line in enumerate(lines_of(table, "the transcripts of a chapter"), start=1):
             name, space, text = line.partition(" ")
             if not space or len(name.split("-")) != 3:
@@ -53,8 +63,12 @@ def _read_split(folder: Path, case: str) -> list[Utterance]:
                     f"{table}:{number}: found {line[:60]!r} where '<speaker>-<chapter>-<number> TEXT' stands"
                 )
             text = in_case(text.strip(), case)
-            recording = str((table.parent / f"{name}.flac").absolute())
-            utterances.append(Utterance(name, recording, text, text, "en", "en", name.split("-")[0]))
+            said.add(name)
+            recording, where = str((table.parent / f"{name}.flac").absolute()), f"{table}:{number}"
+            utterances.append(Utterance(name, recording, text, text, "en", "en", name.split("-")[0], where=where))
+        for path in sorted(table.parent.iterdir()):
+            if is_audio(path) and path.stem not in said:
+                account.leave(path, "recording without a transcript")
     return utterances
 
 

@@ -1,287 +1,176 @@
-"""A person's own recordings: a folder (or a zip file) of sound files, with a table or with text files beside them."""
+"""A person's own recordings: with text files beside them, a table, or the manifest of another toolkit."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-import struct
-import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import ceil
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-import soundfile
+from sparqle_fairseq.tools.prepare.account import Account
+from sparqle_fairseq.tools.prepare.beside import items_beside
+from sparqle_fairseq.tools.prepare.common import CorpusError, Manifests, folder_of, transcription
+from sparqle_fairseq.tools.prepare.kaldi import items_of_kaldi, kaldi_folders
+from sparqle_fairseq.tools.prepare.languages import required_code
+from sparqle_fairseq.tools.prepare.lhotse import CUTS, RECORDINGS, items_of_cuts, items_of_supervisions, kind_of
+from sparqle_fairseq.tools.prepare.recordings import Recordings
+from sparqle_fairseq.tools.prepare.splits import SPLITS, Item, draw_splits, split_in_name
+from sparqle_fairseq.tools.prepare.table_rows import KNOWN, Languages, check_ids, items_of_table, speech
+from sparqle_fairseq.tools.prepare.tables import Table, is_table, read_table
 
-from sparqle_fairseq.tools.prepare.common import CorpusError, Utterance, folder_of, lines_of, one_line, transcription
-
-SPLITS = ("train", "dev", "test")
-GROUPS = ("text", "speaker")
-TABLES = (".csv", ".tsv", ".json", ".jsonl")
-SOUNDS = (*(f".{name.lower()}" for name in soundfile.available_formats()), ".opus", ".oga", ".aif")
-# What a column may be called.
-NAMES = {
-    "audio": ("audio", "path", "file", "file_name", "filename"),
-    "id": ("id",),
-    "transcript": ("transcript", "src_text", "text", "sentence"),
-    "translation": ("translation", "tgt_text"),
-    "src_lang": ("src_lang",),
-    "tgt_lang": ("tgt_lang",),
-    "speaker": ("speaker", "client_id", "speaker_id"),
-    "split": ("split",),
-    "start": ("start", "offset"),
-    "end": ("end",),
-    "duration": ("duration",),
-}
-_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member; at its end the lengths of name and extra field
-
-
-@dataclass
-class Item:
-    """One line of a person's table, or one recording with the texts beside it."""
-
-    utterance: Utterance  # its target text is the translation, or empty
-    split: str
+_METADATA = "metadata."  # of Hugging Face's audiofolder
 
 
 def read_own_audio(
     root: Path,
     *,
-    table: Path | None = None,
+    table: Path | Sequence[Path] | None = None,
     source: str,
     target: str | None = None,
     shares: Mapping[str, float],
     group: str = "text",
     seed: int = 1,
-) -> dict[str, list[Utterance]]:
+    account: Account | None = None,
+) -> Manifests:
     """`<split>_<lang>` for every language that a text is in: the spoken one, and those of the translations.
 
     Args:
-        root: folder of the recordings, or a zip file that stores them uncompressed.
-        table: csv, tsv, json or jsonl file; by default the only one in the folder, else texts beside the recordings.
+        root: folder of the recordings, a zip file that stores them uncompressed, a Kaldi folder (or the folder of
+            several), or a table.
+        table: table or tables (see `tables`, `table_rows`, `lhotse`); by default those in the folder, else texts beside
+            the recordings. Of several, each is a split that its name says.
         source, target: language codes of what has none of its own.
         shares: share of the utterances that go to dev and to test, where the table has no `split`.
         group: what never lies in two splits: the same text, or the same speaker.
         seed: another one draws other splits.
+        account: told of everything that is left out.
+
+    Raises:
+        CorpusError: one sentence with the place, what was found and the remedy.
     """
-    recordings = _zip_members(root) if root.suffix.lower() == ".zip" and root.is_file() else None
-    if recordings is None:
+    account = account if account is not None else Account()
+    required_code("--src-lang", source)
+    if target is not None:
+        required_code("--tgt-lang", target)
+    languages = Languages(source, target)
+    tables = [table] if isinstance(table, Path) else list(table or [])
+    if not tables and root.is_file() and is_table(root):
+        tables, root = [root], root.parent
+    recordings = Recordings(root)
+    if recordings.packed is None:
         folder_of("own_audio", root)
-    found = table or (_only_table(root) if recordings is None else None)
-    if found is not None:
-        items = _from_table(found, root, recordings, source, target)
-    else:
-        items = list(_from_files(root, recordings, source, target))
+    items = _items(root, tables, recordings, languages, account)
     if not items:
         raise CorpusError(f"{root}: found no recordings with a text; write a table or a .txt file beside each")
-    _draw_splits(items, shares, group, seed)
-    manifests: dict[str, list[Utterance]] = {}
-    transcribed = set()
-    for item in sorted(items, key=lambda item: SPLITS.index(item.split)):
-        utterance = item.utterance
-        if utterance.src_text and _speech(utterance) not in transcribed:
-            manifests.setdefault(f"{item.split}_{utterance.src_lang}", []).append(transcription(utterance))
-            transcribed.add(_speech(utterance))
-        if utterance.tgt_text:
-            manifests.setdefault(f"{item.split}_{utterance.tgt_lang}", []).append(utterance)
-    return manifests
+    check_ids(items)
+    draw_splits(items, shares, group, seed)
+    return _manifests(items)
 
 
-def _only_table(root: Path) -> Path | None:
-    tables = [path for path in sorted(root.iterdir()) if path.suffix.lower() in TABLES and path.is_file()]
-    if len(tables) > 1:
-        raise CorpusError(f"{root}: found {', '.join(path.name for path in tables)}; say which one with --table")
-    return tables[0] if tables else None
-
-
-# -- tables ------------------------------------------------------------------------------------------------
-
-
-def _from_table(
-    table: Path, root: Path, recordings: dict[str, str] | None, source: str, target: str | None
+def _items(
+    root: Path, tables: list[Path], recordings: Recordings, languages: Languages, account: Account
 ) -> list[Item]:
-    rows = list(_table_rows(table))
-    if not rows:
-        raise CorpusError(f"{table}: found no rows; write one for each recording")
-    columns = {use: next((name for name in names if name in rows[0]), None) for use, names in NAMES.items()}
-    if columns["audio"] is None or (columns["transcript"] is None and columns["translation"] is None):
+    folders = [] if tables or recordings.packed is not None else kaldi_folders(root)
+    if folders:
+        return [
+            item for folder, split in folders for item in items_of_kaldi(folder, recordings, languages, account, split)
+        ]
+    found = (
+        [(path, split_in_name(path.name) or "") for path in tables] if len(tables) > 1 else [(p, "") for p in tables]
+    )
+    if not found and recordings.packed is None:
+        found = _tables_of(root, account)
+    if found:
+        items = _of_tables(found, recordings, languages, account)
+        recordings.report(account)
+        return items
+    if recordings.packed is not None:
+        raise CorpusError(f"{root}: recordings in a zip file need a table; give it with --table")
+    return items_beside(root, languages, account)
+
+
+def _tables_of(root: Path, account: Account) -> list[tuple[Path, str]]:
+    """The tables in a folder, each with the split that its name says: one, `metadata.*`, or one for every split."""
+    there = [path for path in sorted(root.iterdir()) if path.is_file() and is_table(path)]
+    metadata = [path for path in there if path.name.lower().startswith(_METADATA)]
+    if not there:
+        below = [
+            path for path in sorted(root.glob("*/*")) if path.is_file() and path.name.lower().startswith(_METADATA)
+        ]
+        metadata = [path for path in below if is_table(path)]
+        there = metadata
+        _refuse_parquet([*below, *root.glob(f"{_METADATA}parquet")], metadata)
+    if metadata:
+        for path in there:
+            if path not in metadata:
+                account.leave(path, f"table beside {metadata[0].name}")
+        _once_a_folder(metadata)
+        return [(path, _folder_split(root, path)) for path in metadata]
+    if len(there) < 2:
+        return [(path, split_in_name(path.name) or "") for path in there]
+    splits = [split_in_name(path.name, [other.name for other in there]) for path in there]
+    if all(splits) or all(_is_lhotse(path) for path in there):
+        return [(path, split or "") for path, split in zip(there, splits, strict=True)]
+    raise CorpusError(f"{root}: found {', '.join(path.name for path in there)}; say which one with --table")
+
+
+def _refuse_parquet(there: list[Path], read: list[Path]) -> None:
+    packed = [path for path in there if path.suffix.lower() == ".parquet"]
+    if packed and not read:
         raise CorpusError(
-            f"{table}: found the columns {', '.join(rows[0])}; it needs audio, and transcript or translation"
+            f"{packed[0]}: a parquet file is not read; write it as metadata.jsonl, one object a recording"
         )
-    items = []
-    first: dict[str, tuple[int, tuple[object, ...]]] = {}
-    for number, row in enumerate(rows, start=1):
-        cells = {use: one_line(str(row.get(name) or "")) if name else "" for use, name in columns.items()}
-        where = f"{table}, row {number}"
-        if not cells["audio"]:
-            raise CorpusError(f"{where}: found an empty audio; name its file")
-        start, end, duration = (_seconds(where, cells, name) for name in ("start", "end", "duration"))
-        if start is None and (end is not None or duration is not None):
-            start = 0.0
-        if end is not None and start is not None:
-            duration = end - start
-        if start is not None and recordings is not None:
-            raise CorpusError(f"{where}: recordings in a zip file cannot be cut; unpack {root}")
-        tgt_lang = cells["tgt_lang"] or target or ""
-        if cells["translation"] and not tgt_lang:
-            raise CorpusError(f"{where}: found a translation of no language; give --tgt-lang or a column tgt_lang")
-        if cells["split"] and cells["split"] not in SPLITS:
-            raise CorpusError(f"{where}: found the split {cells['split']!r}; write {', '.join(SPLITS)} or nothing")
-        utterance = Utterance(
-            id=cells["id"] or _id(cells["audio"], start),
-            recording=_recording(where, root, recordings, cells["audio"]),
-            src_text=cells["transcript"],
-            tgt_text=cells["translation"],
-            src_lang=cells["src_lang"] or source,
-            tgt_lang=tgt_lang,
-            speaker=cells["speaker"],
-            start=start,
-            duration=duration,
-        )
-        before, speech = first.setdefault(utterance.id, (number, _speech(utterance)))
-        if speech != _speech(utterance):
-            raise CorpusError(
-                f"{where}: found the id {utterance.id!r}, which row {before} has for other speech; write a column id"
-            )
-        items.append(Item(utterance, cells["split"]))
+
+
+def _once_a_folder(metadata: list[Path]) -> None:
+    folders = [path.parent for path in metadata]
+    twice = next((path for path in metadata if folders.count(path.parent) > 1), None)
+    if twice is not None:
+        names = ", ".join(path.name for path in metadata if path.parent == twice.parent)
+        raise CorpusError(f"{twice.parent}: found {names}; say which one with --table")
+
+
+def _folder_split(root: Path, path: Path) -> str:
+    if path.parent == root:
+        return ""
+    return split_in_name(path.parent.name, [folder.name for folder in root.iterdir() if folder.is_dir()]) or ""
+
+
+def _is_lhotse(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(".jsonl") and kind_of(read_table(path)) is not None
+
+
+def _of_tables(
+    found: list[tuple[Path, str]], recordings: Recordings, languages: Languages, account: Account
+) -> list[Item]:
+    tables: list[tuple[Table, str]] = [(read_table(path, KNOWN), split) for path, split in found]
+    kinds = [kind_of(table) for table, _ in tables]
+    sources = [table for (table, _), kind in zip(tables, kinds, strict=True) if kind == RECORDINGS]
+    items: list[Item] = []
+    for (table, split), kind in zip(tables, kinds, strict=True):
+        if kind == CUTS:
+            items += items_of_cuts(table, recordings, languages, account, split)
+        elif kind == RECORDINGS:
+            if len(set(kinds)) == 1:
+                raise CorpusError(
+                    f"{table.path}: holds recordings without texts; give lhotse's supervisions or cuts too"
+                )
+        elif kind is not None and CUTS in kinds:
+            account.leave(table.path, "supervisions beside cuts, which hold them")
+        elif kind is not None:
+            items += items_of_supervisions(table, sources, recordings, languages, account, split)
+        else:
+            items += items_of_table(table, recordings, languages, account, split)
     return items
 
 
-def _speech(utterance: Utterance) -> tuple[object, ...]:
-    """What is equal in the rows of one piece of speech, which has a row for each of its translations."""
-    return utterance.id, utterance.recording, utterance.start, utterance.duration, utterance.src_text
-
-
-def _table_rows(table: Path) -> list[dict[str, Any]]:
-    kind = table.suffix.lower()
-    text = "\n".join(lines_of(table, "the table"))
-    if kind in (".json", ".jsonl"):
-        try:
-            rows = (
-                json.loads(text) if kind == ".json" else [json.loads(line) for line in text.split("\n") if line.strip()]
-            )
-        except json.JSONDecodeError as error:
-            raise CorpusError(f"{table}: cannot be read as {kind[1:].upper()} ({error})") from None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise CorpusError(f"{table}: found no list of objects; write one object a recording")
-        return rows
-    if kind not in TABLES:
-        raise CorpusError(f"{table}: is no table that can be read; give {', '.join(TABLES)}")
-    lines = text.split("\n")
-    try:
-        if kind == ".tsv":  # as in a manifest: no quoting
-            return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-        delimiter = ";" if ";" in lines[0] else ","
-        return list(csv.DictReader((f"{line}\n" for line in lines), delimiter=delimiter))
-    except csv.Error as error:
-        raise CorpusError(f"{table}: cannot be read as {kind[1:].upper()} ({error}); save it again") from None
-
-
-def _seconds(where: str, cells: Mapping[str, str], name: str) -> float | None:
-    if not cells[name]:
-        return None
-    try:
-        return float(cells[name].replace(",", "."))
-    except ValueError:
-        raise CorpusError(f"{where}: found {cells[name]!r} in {name}; write seconds, such as 12.5") from None
-
-
-def _id(audio: str, start: float | None) -> str:
-    stem = str(PurePosixPath(audio).with_suffix("")).lstrip("/")
-    return stem if start is None else f"{stem}_{start:g}"
-
-
-def _recording(where: str, root: Path, recordings: dict[str, str] | None, audio: str) -> str:
-    if recordings is None:
-        return str((root / audio).absolute())
-    if audio not in recordings:
-        raise CorpusError(f"{where}: {root} holds no {audio}; correct the name")
-    return recordings[audio]
-
-
-# -- text files beside the recordings ------------------------------------------------------------------------
-
-
-def _from_files(root: Path, recordings: dict[str, str] | None, source: str, target: str | None) -> Iterable[Item]:
-    """`talk.wav` with `talk.txt`, what is said, and `talk.fr.txt`, its translation into French."""
-    if recordings is not None:
-        raise CorpusError(f"{root}: recordings in a zip file need a table; give it with --table")
-    sounds = sorted(path for path in root.rglob("*") if path.suffix.lower() in SOUNDS and path.is_file())
-    for path in sounds:
-        relative = path.relative_to(root).as_posix()
-        beside = [file for file in sorted(path.parent.glob(f"{_escaped(path.stem)}.*txt")) if file.is_file()]
-        texts = {file.name[len(path.stem) + 1 :].removesuffix("txt").rstrip("."): file for file in beside}
-        transcript = texts.pop("", texts.pop(source, None))
-        said = _text(transcript) if transcript else ""
-        wanted = {lang: file for lang, file in texts.items() if target is None or lang == target}
-        utterance = Utterance(_id(relative, None), str(path.absolute()), said, "", source, "")
-        for lang, file in wanted.items():
-            yield Item(Utterance(utterance.id, utterance.recording, said, _text(file), source, lang), "")
-        if not wanted and said:
-            yield Item(utterance, "")
-
-
-def _escaped(stem: str) -> str:
-    return "".join(f"[{mark}]" if mark in "*?[" else mark for mark in stem)
-
-
-def _text(path: Path) -> str:
-    return one_line("\n".join(lines_of(path, "the text of a recording")))
-
-
-# -- zip files -----------------------------------------------------------------------------------------------
-
-
-def _zip_members(path: Path) -> dict[str, str]:
-    """Where each sound file lies in a zip file, as a manifest says it: `x.zip:OFFSET:LENGTH`."""
-    places = {}
-    try:
-        with zipfile.ZipFile(path) as packed, path.open("rb") as file:
-            for member in packed.infolist():
-                if PurePosixPath(member.filename).suffix.lower() not in SOUNDS:
-                    continue
-                if member.compress_type != zipfile.ZIP_STORED:
-                    raise CorpusError(
-                        f"{path}: {member.filename} is compressed, and only what is stored can be read in place; "
-                        f"unpack the file, or pack it again with `zip -0`"
-                    )
-                file.seek(member.header_offset)
-                name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-                start = member.header_offset + _LOCAL_HEADER.size + name + extra
-                places[member.filename] = f"{path.absolute()}:{start}:{member.file_size}"
-    except (zipfile.BadZipFile, OSError, struct.error) as error:
-        raise CorpusError(f"{path}: cannot be read as a zip file ({error}); pack it again") from None
-    return places
-
-
-# -- splits --------------------------------------------------------------------------------------------------
-
-
-def _draw_splits(items: list[Item], shares: Mapping[str, float], group: str, seed: int) -> None:
-    """Fills in the splits that the table does not give. What is equal stays together, and training gets most."""
-    if sum(shares.values()) >= 1 or min(shares.values(), default=0) < 0:
-        raise CorpusError(f"found shares of {dict(shares)}; dev and test together must leave something to train on")
-    open_items = [item for item in items if not item.split]
-    keys = {_group(item.utterance, group) for item in open_items}
-    order = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}\t{key}".encode()).digest())
-    split_of = dict.fromkeys(order, "train")
-    taken = 0
-    for split, share in shares.items():
-        count = min(ceil(share * len(order)), len(order) - 1 - taken)
-        split_of |= dict.fromkeys(order[taken : taken + count], split)
-        taken += max(count, 0)
-    for item in open_items:
-        item.split = split_of[_group(item.utterance, group)]
-
-
-def _group(utterance: Utterance, group: str) -> str:
-    if group == "speaker":
-        if not utterance.speaker:
-            raise CorpusError(
-                f"utterance {utterance.id}: has no speaker to split by; name it in the table, or split by text"
-            )
-        return utterance.speaker
-    # Rows of one recording go where its transcript goes, and without a transcript where the recording goes.
-    return utterance.src_text.casefold() or utterance.recording
+def _manifests(items: list[Item]) -> Manifests:
+    """Transcripts of what was not transcribed yet, and translations, by split and language."""
+    manifests: Manifests = {}
+    transcribed = set()
+    for item in sorted(items, key=lambda item: SPLITS.index(item.split)):
+        utterance = item.utterance
+        if utterance.src_text and speech(utterance) not in transcribed:
+            manifests.setdefault(f"{item.split}_{utterance.src_lang}", []).append(transcription(utterance))
+            transcribed.add(speech(utterance))
+        if utterance.tgt_text:
+            manifests.setdefault(f"{item.split}_{utterance.tgt_lang}", []).append(utterance)
+    return manifests
