@@ -10,7 +10,7 @@ import torch
 from tiny_models import batch, build_stage1
 
 from sparqle_fairseq.data.audio import AudioError
-from sparqle_fairseq.data.dataset import SpeechDataset, pad_ids, pad_sources
+from sparqle_fairseq.data.dataset import SpeechDataset, load_waveform, pad_ids, pad_sources
 from sparqle_fairseq.data.manifest import read_manifest, write_manifest
 
 
@@ -124,3 +124,22 @@ def test_a_skipped_utterance_leaves_the_rest_of_its_batch(stage1, tmp_path):
     sample = dataset.collater([dataset[0], dataset[1]])
     assert sample["id"].tolist() == [1]
     assert dataset.collater([dataset[0]]) == {}
+
+
+@pytest.mark.parametrize("stated", [31_700, 32_000, 32_390])
+def test_a_stated_length_cuts_nothing(tmp_path, stated):
+    soundfile.write(tmp_path / "a.wav", np.full(32_000, 0.25), 16_000)
+    rows = [{"id": "a", "audio": "a.wav", "n_frames": stated}]
+    write_manifest(tmp_path / "m.tsv", rows, ("id", "audio", "n_frames"))
+    manifest = read_manifest(tmp_path / "m.tsv")
+    assert len(load_waveform(manifest.row(0), manifest.where(0), 16_000, normalize=False)) == 32_000
+
+
+@pytest.mark.parametrize("stated", [16_000, 31_300, 40_000])
+def test_a_stated_length_of_other_audio_is_refused_with_both_lengths(tmp_path, stated):
+    soundfile.write(tmp_path / "a.wav", np.full(32_000, 0.25), 16_000)
+    rows = [{"id": "a", "audio": "a.wav", "n_frames": stated}]
+    write_manifest(tmp_path / "m.tsv", rows, ("id", "audio", "n_frames"))
+    manifest = read_manifest(tmp_path / "m.tsv")
+    with pytest.raises(AudioError, match=rf"m\.tsv:2 \(utterance a\): found 32000 .* where n_frames says {stated}"):
+        load_waveform(manifest.row(0), manifest.where(0), 16_000, normalize=False)

@@ -32,6 +32,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "control-characters": (ERROR, "characters that are no text"),
     "markup": (ERROR, "tags, entities or special tokens"),
     "text-damaged": (ERROR, "text that lost characters in a wrong decoding"),
+    "csv-quotes": (ERROR, "quotation marks of csv around and in a text"),
+    "placeholder": (WARNING, "a mark of a table, or no word, in place of a text; an error where that is certain"),
     "language-code": (ERROR, "no language has this code"),
     "script": (ERROR, "the letters are not those of the language"),
     "duration-ratio": (WARNING, "far too much or too little text for its duration"),

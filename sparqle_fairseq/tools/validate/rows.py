@@ -14,6 +14,7 @@ import numpy as np
 from sparqle_fairseq.data.audio import audio_place, is_features
 from sparqle_fairseq.data.feature_store import parse_entry
 from sparqle_fairseq.data.manifest import Manifest, ManifestRow
+from sparqle_fairseq.data.not_text import csv_quoted, like_placeholder, placeholder, without_csv_quotes
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.validate.characters import check_characters, cleaned, has_control
 from sparqle_fairseq.tools.validate.findings import ERROR, Finding, shown
@@ -102,6 +103,7 @@ def check_texts(row: ManifestRow, cells: dict[str, str], seconds: float, setting
 
     _check_missing(row, cells, settings, add)
     _check_cells(cells, add)
+    _check_marks(cells, add)
     languages = {"src_text": row.src_lang, "tgt_text": row.tgt_lang}
     if row.task == "transcription":
         languages["tgt_text"] = row.tgt_lang or row.src_lang
@@ -152,6 +154,27 @@ def _check_cells(cells: dict[str, str], add: Callable[..., None]) -> None:
             same = [name for name in TEXTS if cells.get(name) == cell]
             changes = dict.fromkeys(same, new) if new is not None else None
             add(code, f"{column}: found {found} in {shown(cell)}; remove it or write the text again", changes)
+
+
+def _check_marks(cells: dict[str, str], add: Callable[..., None]) -> None:
+    """Cells that a table's writer filled, not a speaker: quotation marks of csv, marks for a text that is not there."""
+    seen = set()
+    for column in ("src_text", "tgt_text"):
+        cell = cells.get(column, "")
+        if cell in seen:
+            continue
+        seen.add(cell)
+        same = [name for name in ("src_text", "tgt_text") if cells.get(name) == cell]
+        if csv_quoted(cell):
+            new = without_csv_quotes(cell)
+            changes = None if check_characters(new) else dict.fromkeys(same, new)
+            add("csv-quotes", f"{column}: found quotation marks as csv doubles them in {shown(cell)}", changes)
+        mark = like_placeholder(cell)
+        if mark is not None:
+            certain = placeholder(cell) is not None
+            what = "a mark for a text that is not there" if certain else "what may be a mark and no text"
+            message = f"{column}: found {what}, {shown(mark)}; write the text or remove the row"
+            add("placeholder", message, None, ERROR if certain else "")
 
 
 def _identity(row: ManifestRow, audio: bool, settings: Settings) -> tuple[int, int, int, int, int]:

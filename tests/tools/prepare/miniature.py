@@ -6,7 +6,9 @@ the loaders that others wrote for them; no file of a real corpus is in here.
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import random
 import tarfile
 from pathlib import Path
@@ -153,6 +155,63 @@ def own_audio(root: Path, count: int = 24) -> Path:
     return root
 
 
+def mtedx(root: Path) -> Path:
+    """`es-en/data/{train,valid,test}` as MuST-C's, with talks in flac that the table calls wav."""
+    for split in ("train", "valid", "test"):
+        folder = root / "es-en" / "data" / split
+        (folder / "wav").mkdir(parents=True)
+        (folder / "txt").mkdir()
+        soundfile.write(folder / "wav" / "talk.flac", wave("red fox runs"), tiny.RATE)
+        segment = "- {duration: 0.3, offset: 0.05, speaker_id: talk, wav: talk.wav}\n"
+        (folder / "txt" / f"{split}.yaml").write_text(segment, encoding="utf-8")
+        (folder / "txt" / f"{split}.es").write_text("El zorro rojo corre.\n", encoding="utf-8")
+        (folder / "txt" / f"{split}.en").write_text("The red fox runs.\n", encoding="utf-8")
+    return root
+
+
+def europarl_st(root: Path) -> Path:
+    """`en/audios/*.m4a` (here flac) and `en/fr/<split>/segments.{lst,en,fr}`."""
+    (root / "en" / "audios").mkdir(parents=True)
+    soundfile.write(root / "en" / "audios" / "en.20081119.5.flac", wave("red fox runs"), tiny.RATE)
+    for split in ("train", "dev", "test"):
+        folder = root / "en" / "fr" / split
+        folder.mkdir(parents=True)
+        for suffix, text in {
+            "lst": "en.20081119.5 0.0 0.4",
+            "en": "Red fox runs.",
+            "fr": said("red fox runs", "fr"),
+        }.items():
+            (folder / f"segments.{suffix}").write_text(f"{text}\n", encoding="utf-8")
+    return root
+
+
+def toolkits(root: Path) -> Path:
+    """A little of what NeMo, Hugging Face's audiofolder, lhotse and Kaldi have, each in a folder of its name."""
+    speech = wave("red fox runs")
+    seconds = len(speech) / tiny.RATE
+    for split in ("train", "validation", "test"):
+        paths = {name: root / name / split / "0.wav" for name in ("nemo", "audiofolder", "lhotse", "kaldi")}
+        for path in paths.values():
+            path.parent.mkdir(parents=True)
+            soundfile.write(path, speech, tiny.RATE)
+        row = {"audio_filepath": f"{split}/0.wav", "duration": seconds, "text": said("red fox runs", "fr")}
+        row |= {"source_lang": "en", "target_lang": "fr"}
+        (root / "nemo" / f"{split}_manifest.json").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        (root / "audiofolder" / split / "metadata.csv").write_text("file_name,transcription\n0.wav,Red fox runs.\n")
+        source = {"type": "file", "channels": [0], "source": str(paths["lhotse"])}
+        recording = {"id": "0", "sources": [source], "sampling_rate": tiny.RATE, "num_samples": len(speech)}
+        recording["duration"] = seconds
+        span = {"id": "s", "recording_id": "0", "start": 0.0, "duration": 0.25, "channel": 0, "text": "red"}
+        cut = {"id": "c", "start": 0.0, "duration": 0.25, "channel": 0, "supervisions": [span], "recording": recording}
+        with gzip.open(root / "lhotse" / f"cuts_{split}.jsonl.gz", "wt", encoding="utf-8") as file:
+            file.write(json.dumps({**cut, "type": "MonoCut"}) + "\n")
+        folder = root / "kaldi" / split
+        (folder / "wav.scp").write_text("u 0.wav\n")
+        (folder / "text.en").write_text("u Red fox runs.\n", encoding="utf-8")
+        (folder / "text.fr").write_text(f"u {said('red fox runs', 'fr')}\n", encoding="utf-8")
+    return root
+
+
 def everything(root: Path) -> Path:
     """All of them where the recipes' commands look for them, under another root than `/`."""
     librispeech(root / "data" / "librispeech")
@@ -160,4 +219,7 @@ def everything(root: Path) -> Path:
     covost2(root / "data" / "common_voice_4" / "en", root / "data" / "covost2")
     fleurs(root / "data" / "fleurs")
     own_audio(root / "data" / "recordings")
+    mtedx(root / "data" / "mtedx")
+    europarl_st(root / "data" / "europarl-st" / "v1.1")
+    toolkits(root / "data")
     return root

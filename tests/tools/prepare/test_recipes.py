@@ -55,6 +55,18 @@ def test_a_recipe_has_every_kind_of_command(recipe):
     assert "not run" in text
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_preparation_as_pasted_leaves_nothing_out(world, corpora, recipe):
+    miniature = Miniature(world, corpora)
+    preparations = [words for words in pasted(recipe) if words[:2] == ["sparqle", "prepare"]]
+    for words in preparations:
+        printed = miniature.run(words)
+        rows = [line.split() for line in printed.splitlines() if ".tsv" in line]
+        assert rows
+        assert all(int(row[1]) > 0 and row[3] == "0" for row in rows), printed
+    assert len(preparations) == {"mustc": 3, "own_audio": 5}.get(recipe, 1)
+
+
 def test_librispeech_stage_1_as_pasted(world, corpora, adapter):
     assert adapter.exists()
     miniature = Miniature(world, corpora)

@@ -8,6 +8,7 @@ from bad_rows import codes, findings, good_rows, write, write_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparqle_fairseq.data.not_text import csv_quoted, without_csv_quotes
 from sparqle_fairseq.tools.validate.characters import check_characters, cleaned
 from sparqle_fairseq.tools.validate.languages import check_code, check_script
 from sparqle_fairseq.tools.validate.pace import check_pace, spoken_form
@@ -157,6 +158,8 @@ def test_texts_that_sound_the_same_are_the_same() -> None:
 
 CELLS = {
     "language-code": {"tgt_lang": "xx"},
+    "csv-quotes": {"src_text": '"""The ferry,"" she said, ""is late because of the fog."""'},
+    "placeholder": {"tgt_text": "REMOVE"},
     "script": {"tgt_text": "Паром опаздывает из-за тумана сегодня."},
     "control-characters": {"src_text": "The ferry is\x07 late because of the fog."},
     "markup": {"tgt_text": "<i>Le ferry</i> est en retard à cause du brouillard."},
@@ -201,3 +204,42 @@ def test_a_control_character_in_a_path_is_found(tmp_path: Path) -> None:
     rows = good_rows(tmp_path)
     rows[0]["audio"] = "audio/\x1bu0.wav"
     assert ("control-characters", 2) in codes(write_raw(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("#N/A", "error"), ("NaN", "error"), ("<NA>", "error"), ("\\N", "error"), ("[inaudible]", "error"),
+        ("ignore_time_segment_in_scoring", "error"), ("nan", "warning"), ("NULL", "warning"), ("REMOVE", "warning"),
+        ("[silence]", "warning"), ("(Laughter)", "warning"), ("TODO", "warning"), ("???", "warning"), ("-", "warning"),
+        ("Nanna.", None), ("Null Toleranz", None), ("Remove it.", None), ("N.", None), ("No.", None), ("7", None),
+    ],
+)  # fmt: skip
+def test_a_mark_in_place_of_a_text_is_found(tmp_path: Path, text: str, level: str | None) -> None:
+    rows = good_rows(tmp_path)
+    rows[2]["tgt_text"] = text
+    found = [f for f in findings(write_raw(tmp_path, rows)) if f.code == "placeholder"]
+    assert [(f.line, f.level) for f in found] == ([] if level is None else [(4, level)])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('"""He,"" she said."', '"He," she said.'),
+        ('"""All of it."""', '"All of it."'),
+        ('"All of it."', None),
+        ('""', None),
+        ('"One" and "two"', None),
+        ('"A ""b" c"', None),
+    ],
+)
+def test_only_quotation_marks_that_csv_wrote_are_found_and_taken_off(text: str, meant: str | None) -> None:
+    assert csv_quoted(text) is (meant is not None)
+    assert without_csv_quotes(text) == (text if meant is None else meant)
+
+
+def test_a_clean_manifest_has_no_quotation_marks_of_csv(tmp_path: Path) -> None:
+    rows = good_rows(tmp_path)
+    rows[1]["src_text"] = '"""The ferry,"" she said, ""is late because of the fog."""'
+    (finding,) = findings(write_raw(tmp_path, rows))
+    assert finding.changes == {"src_text": '"The ferry," she said, "is late because of the fog."'}
