@@ -29,9 +29,10 @@ def read_curves(log: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
 
 def draw_curves(panels: Mapping[str, tuple[Mapping[str, Curve], str]], path: Path) -> None:
     """One panel for each entry: title -> (curves, label of the y axis). Written as a PNG."""
+    # fairseq wants details in every log, and matplotlib has many: where it lies, each font, when it is imported.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     import matplotlib
 
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it describes every font to a log that wants details
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

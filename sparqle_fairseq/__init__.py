@@ -12,10 +12,9 @@ __version__ = "0.1.0"
 
 def register() -> None:
     """Apply the workarounds of `fairseq_fixes`, show errors as sentences, register with fairseq. Twice is harmless."""
-    from sparqle_fairseq import errors
-    from sparqle_fairseq.fairseq_fixes import compat
+    from sparqle_fairseq import errors, fairseq_fixes
 
-    compat.apply()
+    fairseq_fixes.apply()
     errors.install_hook()
 
     from sparqle_fairseq.criterions import finetune as _finetune_criterion  # noqa: F401

@@ -15,6 +15,21 @@ class SparqleError(ValueError):
     """Base of this package's errors. The message says what was found where, and what to do."""
 
 
+class MissingPackage(SparqleError, ImportError):
+    """Something needs a package that is not installed, or that cannot be imported."""
+
+
+def need_fairseq(what: str) -> None:
+    """Raise `MissingPackage` saying what to install where fairseq cannot be imported; `what` is what needs it."""
+    try:
+        import fairseq  # noqa: F401
+    except Exception as error:  # on a Python that it does not know, fairseq's own import raises other kinds
+        raise MissingPackage(
+            f"{what} needs the package fairseq, which cannot be imported here ({reason(error)}); run: pip install "
+            "ve-fairseq"
+        ) from error
+
+
 def reason(error: BaseException, most: int = 200) -> str:
     """What another library's error says, as part of a sentence: one line of at most `most` characters."""
     said = " ".join(str(error).split())

@@ -81,7 +81,7 @@ def written_whole(path: AnyPath, mode: str = "wb", sync: bool = False) -> Iterat
     Args:
         path: the final name; its folder must be there.
         mode: "wb" or "w".
-        sync: have every byte on the disk before the name changes.
+        sync: have every byte on the disk before the name changes, and then the name.
 
     Raises:
         SparqleError: the disk refuses; what had the name still has it.
@@ -102,6 +102,8 @@ def written_whole(path: AnyPath, mode: str = "wb", sync: bool = False) -> Iterat
         os.chmod(part, 0o666 & ~mask)
         os.replace(part, path)
         part = None
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         raise SparqleError(
             f"{path} could not be written ({reason(error)}); make room, or give another place"
@@ -110,6 +112,16 @@ def written_whole(path: AnyPath, mode: str = "wb", sync: bool = False) -> Iterat
         if part is not None:
             with suppress(OSError):
                 os.unlink(part)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a new name in a folder on the disk; where a file system cannot, the name is left to it."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: AnyPath, text: str) -> None:

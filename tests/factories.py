@@ -170,7 +170,7 @@ def save_tiny_ctc(path: Path | str, pretrained: Path | str, old_layout: bool = F
     """
     from argparse import Namespace
 
-    from sparqle_fairseq.fairseq_fixes.compat import allow_fairseq_checkpoints
+    from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 
     allow_fairseq_checkpoints()
     inner = torch.load(pretrained, weights_only=True)

@@ -22,7 +22,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 
 HERE = Path(__file__).resolve().parent
 SAMPLE_RATE = 16000

@@ -32,8 +32,8 @@ from tqdm import tqdm
 
 from sparqle_fairseq.data.answers import BOTH, transcript_first
 from sparqle_fairseq.data.prompts import Prompt, PromptBuilder
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.data.wordings import PromptTemplates
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
 
 ensure_torchaudio()  # before transformers, whose models import torchaudio
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402

@@ -22,7 +22,7 @@ from corpus import words
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sparqle_fairseq.fairseq_fixes.compat import apply as apply_workarounds
+from sparqle_fairseq.fairseq_fixes import apply as apply_workarounds
 
 
 def load_rows(manifest: Path) -> list[tuple[Tensor, list[str]]]:

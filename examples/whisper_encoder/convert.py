@@ -21,7 +21,7 @@ from ct2 import Ct2Error, Ct2Model, read_model
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 
 SPECIFICATION = "WhisperSpec"
 GELU = 3  # CTranslate2's number of the exact (erf) GELU

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from sparqle_fairseq.data.audio import read_audio
 from sparqle_fairseq.data.manifest import read_manifest
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
 
 LONGEST_ANSWER = 100  # tokens
 

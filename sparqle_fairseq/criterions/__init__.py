@@ -1,4 +1,5 @@
-from sparqle_fairseq.fairseq_fixes import compat
+"""Criterions of both stages, as fairseq knows them."""
 
-# Whoever imports a module from here, with or without a fairseq command around it, gets the workarounds first.
-compat.apply()
+from sparqle_fairseq.errors import need_fairseq
+
+need_fairseq("sparqle_fairseq.criterions")

@@ -380,7 +380,7 @@ def resample_waveform(waveform: np.ndarray, rate: int, target: int) -> np.ndarra
     ratio = rate_ratio(rate, target)
     if ratio == 1:
         return np.ascontiguousarray(waveform)
-    from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
+    from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 
     ensure_torchaudio()
     import torch

@@ -1,4 +1,4 @@
-"""Dataset of utterances: source (waveform or features) and what a stage wants of the text, in fairseq's batches."""
+"""Dataset of utterances: source (waveform or features) and what a stage wants of the text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset
 from torch import Tensor
-from torch.utils.data import get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from sparqle_fairseq.data.audio import (
     FEATURE_SLACK,
@@ -25,10 +24,9 @@ from sparqle_fairseq.data.audio import (
 from sparqle_fairseq.data.augment import SpeedPerturbation, change_speed
 from sparqle_fairseq.data.manifest import Manifest, ManifestRow
 from sparqle_fairseq.data.sampling import Sampler
+from sparqle_fairseq.data.signals import guard_loader
 from sparqle_fairseq.data.units import UnitFile
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import batch_by_size_keeping_all
-from sparqle_fairseq.fairseq_fixes.stopping import guard_loader
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class TextSide(Protocol):
         ...
 
 
-class SpeechDataset(FairseqDataset):
+class SpeechDataset(Dataset[dict[str, Any]]):
     """Rows of one or more manifests, in their order.
 
     Args:
@@ -146,7 +144,7 @@ class SpeechDataset(FairseqDataset):
         return manifest.row(i)
 
     def collater(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch as DESIGN describes it; empty when every utterance of it was skipped."""
+        """A batch: `id`, `nsentences`, and what the stage makes of it; empty when every utterance was skipped."""
         kept = [sample for sample in samples if sample["source"] is not None]
         if not kept:
             return {}
@@ -179,29 +177,8 @@ class SpeechDataset(FairseqDataset):
             sizes = sizes * np.random.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(sizes))
         return rows[np.argsort(sizes, kind="stable")]
 
-    def batch_by_size(
-        self,
-        indices: np.ndarray,
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
-        required_batch_size_multiple: int = 1,
-    ) -> list[np.ndarray]:
-        """fairseq's batches; every index is in one."""
-        return batch_by_size_keeping_all(
-            indices,
-            num_tokens_vec=self.num_tokens_vec(indices),
-            max_tokens=max_tokens,
-            max_sentences=max_sentences,
-            required_batch_size_multiple=required_batch_size_multiple,
-        )
-
     def set_epoch(self, epoch: int) -> None:
-        super().set_epoch(epoch)
         self.epoch = epoch
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return not self.shuffle
 
     def _place(self, index: int) -> tuple[Manifest, int]:
         part = int(np.searchsorted(self.starts, index, side="right")) - 1

@@ -1,13 +1,52 @@
-"""Training's work is never lost: checkpoints that are written whole, found again, and saved when a signal comes."""
+"""Every change to fairseq and to the torch, torchaudio and numpy under it: `apply` is the list.
+
+One function a change, beside its kin in a file. Each says what goes wrong without it, why, and when it can be deleted;
+each changes something only where its symptom is present, and may be called any number of times. `register()` and the
+tasks apply them; nothing else needs this folder.
+"""
 
 from __future__ import annotations
 
+from sparqle_fairseq.errors import need_fairseq
 
-def install() -> None:
-    """Put the ways of this package in the place of fairseq's; twice is harmless."""
-    from sparqle_fairseq.fairseq_fixes import half_precision, resuming, stopping, writing
+need_fairseq("sparqle_fairseq.fairseq_fixes")
 
-    writing.install()
-    resuming.install()
-    half_precision.install()
-    stopping.install()
+
+def apply() -> None:
+    """Make every change that must hold for the whole process; twice is harmless."""
+    from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
+    from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
+
+    ensure_torchaudio()
+    allow_fairseq_checkpoints()
+
+    from sparqle_fairseq.fairseq_fixes import (
+        checkpoint_reading,
+        cpu,
+        finished,
+        flags,
+        half_precision,
+        numpy_names,
+        overflow,
+        resuming,
+        stopping,
+        waveforms,
+        writing,
+    )
+
+    # The command line
+    flags.fix_bf16_flag()
+    # Data
+    numpy_names.ensure_numpy_aliases()
+    waveforms.keep_waveforms_whole()
+    # Checkpoints
+    checkpoint_reading.name_bad_checkpoints()
+    writing.write_checkpoints_whole()
+    resuming.resume_from_the_newest_whole()
+    half_precision.keep_half_precision_whole()
+    # Training
+    finished.keep_finished_runs()  # around what resuming found
+    stopping.pass_signals_on()
+    cpu.let_ddp_run_on_cpu()
+    cpu.let_overflow_pass_on_cpu()
+    overflow.name_overflows()

@@ -6,21 +6,21 @@ import logging
 from functools import wraps
 from typing import Any
 
+from fairseq import checkpoint_utils
+
 from sparqle_fairseq.fairseq_fixes import early_stopping
-from sparqle_fairseq.fairseq_fixes.compat import mark, marks
+from sparqle_fairseq.fairseq_fixes.marks import mark, marks
 
 logger = logging.getLogger(__name__)
 
 
-def install() -> None:
+def keep_finished_runs() -> None:
     """Let a run that is over stay over.
 
     Symptom: `--max-update 8` given three times makes 8, 9 and 10 updates, validates each time and may overwrite
     `checkpoint_best.pt`. Reason: fairseq looks at its limits behind an update and not before the first one. Can go when
     it looks before.
     """
-    from fairseq import checkpoint_utils
-
     usual = checkpoint_utils.load_checkpoint
     if "stays over" in marks(usual):
         return

@@ -9,17 +9,20 @@ from functools import wraps
 from typing import Any
 
 import torch
+from fairseq.optim import fp16_optimizer
 
-from sparqle_fairseq.fairseq_fixes.compat import mark, marks
+from sparqle_fairseq.fairseq_fixes.marks import mark, marks
 
 _COUNTERS = ("_iter", "_last_overflow_iter", "_last_rescale_iter", "_overflows_since_rescale")
 _SCALER, _WEIGHTS = "loss_scaler", "fp32_params"
 
 
-def install() -> None:
-    """Let fairseq's optimizers for half precision keep all of their state; see `compat.keep_work`."""
-    from fairseq.optim import fp16_optimizer
+def keep_half_precision_whole() -> None:
+    """Let fairseq's optimizers for half precision keep all of their state.
 
+    Symptom: ``--fp16`` and ``--bf16`` resume from rounded weights, and the loss scale counts anew. Can go when fairseq
+    saves both.
+    """
     for name in ("_FP16OptimizerMixin", "_MemoryEfficientFP16OptimizerMixin"):
         kind = getattr(fp16_optimizer, name)
         if "keeps all" not in marks(kind.state_dict):

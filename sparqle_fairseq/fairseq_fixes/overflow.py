@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import torch
+from fairseq.trainer import Trainer
 from torch import Tensor
 
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.fairseq_fixes.marks import mark, marks
 from sparqle_fairseq.models.llm.llm import overflow
+
+
+def name_overflows() -> bool:
+    """Let numbers that overflow in half precision be told in one sentence with the option that helps.
+
+    Symptom: ``FloatingPointError: Minimum loss scale reached`` or ``gradients are Nan/Inf`` after pages of NanDetector.
+    Reason: fairseq cannot know which part of the model overflows. Can stay for good: the remedy is this plugin's.
+
+    Returns:
+        True where this call wrapped the trainer.
+    """
+    usual = Trainer.train_step
+    if "names overflows" in marks(usual):
+        return False
+
+    @wraps(usual)
+    def train_step(self: Any, samples: Any, *rest: Any, **named: Any) -> Any:
+        try:
+            return usual(self, samples, *rest, **named)
+        except FloatingPointError as error:
+            if "inconsistent" in str(error):  # between processes: nothing overflowed
+                raise
+            raise SparqleError(explain(self, samples, error)) from error
+
+    mark(train_step, "names overflows")
+    Trainer.train_step = train_step
+    return True
 
 
 @torch.no_grad()

@@ -6,67 +6,26 @@ import copy
 import logging
 import os
 import re
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
+from fairseq import checkpoint_utils
 
+from sparqle_fairseq.data.checkpoint_files import Found, check_bytes, look_at, whole
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.fairseq_fixes import early_stopping, stopping
-from sparqle_fairseq.fairseq_fixes.compat import mark, marks
-from sparqle_fairseq.fairseq_fixes.writing import PART_SUFFIX
+from sparqle_fairseq.fairseq_fixes.marks import mark, marks
 
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last"
 # fairseq's names: of the last update, of the best, of an epoch, of an epoch's update, of one of several best.
 _NAMES = r"checkpoint(?:_last|_best|\d+|_\d+_\d+|\.best_.+)"
-_NEEDED = ("model", "optimizer_history", "extra_state")
-
-
-class Found(NamedTuple):
-    """A checkpoint that training can go on from."""
-
-    path: str
-    updates: int
-    has_optimizer: bool
-
-
-def look_at(path: str) -> Found:
-    """What a checkpoint says of itself; its tensors are not read. Raises `SparqleError` for one that is none."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        missing = [name for name in _NEEDED if name not in state]
-        if missing or "train_iterator" not in state["extra_state"]:
-            raise SparqleError(f"{path} has no {(missing or ['train_iterator'])[0]}")
-        updates = int(state["optimizer_history"][-1]["num_updates"])
-        return Found(path, updates, state.get("last_optimizer_state") is not None)
-    except SparqleError:
-        raise
-    except Exception as error:  # torch, pickle and zipfile raise many kinds
-        raise SparqleError(f"{path} is damaged ({type(error).__name__})") from error
-
-
-def check_bytes(path: str) -> None:
-    """Compare every entry of a checkpoint with the checksum it was written with. Raises `SparqleError`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except Exception as error:  # zipfile and zlib raise many kinds
-        raise SparqleError(f"{path} is damaged ({type(error).__name__})") from error
-    if bad is not None:
-        raise SparqleError(f"{path} is damaged (the checksum of {bad} is wrong)")
-
-
-def whole(path: str) -> Found:
-    """`look_at` and `check_bytes`. Raises `SparqleError`."""
-    found = look_at(path)
-    check_bytes(path)
-    return found
+# What `files.written_whole` begins with, and what it was called before.
+_LEFTOVERS = (".checkpoint*.pt.*.part", "checkpoint*.pt.tmp")
 
 
 def newest_whole(folder: str | Path, suffix: str = "") -> Found | None:
@@ -108,16 +67,19 @@ def newest_whole(folder: str | Path, suffix: str = "") -> Found | None:
 
 def remove_leftovers(folder: str | Path) -> None:
     """Remove what a killed run had begun to write."""
-    for path in Path(folder).glob(f"checkpoint*.pt{PART_SUFFIX}"):
+    for path in (found for pattern in _LEFTOVERS for found in Path(folder).glob(pattern)):
         with suppress(OSError):
             path.unlink()
             logger.info("removed %s, which was not finished", path)
 
 
-def install() -> None:
-    """Let fairseq's training go on from the newest whole checkpoint; see `compat.keep_work`."""
-    from fairseq import checkpoint_utils
+def resume_from_the_newest_whole() -> None:
+    """Let fairseq's training go on from the newest whole checkpoint.
 
+    Symptoms: a damaged ``checkpoint_last.pt`` stops the run though older checkpoints are whole; a missing one, or a
+    missing ``--restore-file``, starts from nothing without a word; ``--store-ema`` on a checkpoint without an average
+    ends in ``KeyError: 'model'``. Reason: fairseq looks at one name only. Can go when it looks further.
+    """
     usual, read = checkpoint_utils.load_checkpoint, checkpoint_utils.load_checkpoint_to_cpu
     if "takes the newest whole" in marks(usual):
         return

@@ -13,14 +13,14 @@ import os
 import signal
 import sys
 import threading
-from functools import cache, wraps
+from functools import wraps
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from sparqle_fairseq.data.signals import SIGNALS, STOPPED
+from sparqle_fairseq.fairseq_fixes.early_stopping import training_modules
+from sparqle_fairseq.fairseq_fixes.marks import mark, marks
 
-# EX_TEMPFAIL of sysexits.h: "a temporary failure; try again". 0 is for training that is done.
-STOPPED = 75
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+logger = logging.getLogger(__name__)
 
 _received: list[int] = []
 
@@ -30,9 +30,6 @@ def listen() -> None:
 
     Called in training, when fairseq's own modules for it are there.
     """
-    from sparqle_fairseq.fairseq_fixes.compat import marks
-    from sparqle_fairseq.fairseq_fixes.early_stopping import training_modules
-
     for module in training_modules():
         if "heeds signals" not in marks(module.validate_and_save):
             module.validate_and_save = _heeding(module.validate_and_save)
@@ -44,14 +41,12 @@ def listen() -> None:
         signal.signal(number, lambda got, _: _received.append(got))
 
 
-def install() -> None:
-    """Let a fairseq command that starts a process for each GPU pass the signals on; see `compat.keep_work`.
+def pass_signals_on() -> None:
+    """Let a fairseq command that starts a process for each GPU pass the signals on.
 
     A command that ends leaves the signals as it found them.
     """
     from fairseq.distributed import utils as distributed
-
-    from sparqle_fairseq.fairseq_fixes.compat import mark, marks
 
     usual = distributed.call_main
     if "passes signals on" in marks(usual):
@@ -94,8 +89,6 @@ def _to_children(number: int, _: Any) -> None:
 
 
 def _heeding(usual: Any) -> Any:
-    from sparqle_fairseq.fairseq_fixes.compat import mark
-
     @wraps(usual)
     def validate_and_save(
         cfg: Any, trainer: Any, task: Any, epoch_itr: Any, valid_subsets: Any, end_of_epoch: bool
@@ -150,24 +143,3 @@ def _leave(cfg: Any, trainer: Any) -> None:
     saved = "nothing is saved (--no-save)" if cfg.checkpoint.no_save else f"saved in {cfg.checkpoint.save_dir}"
     logger.warning("stopped by %s after update %d, %s; exit status %d", name, trainer.get_num_updates(), saved, STOPPED)
     sys.exit(STOPPED)
-
-
-@cache
-def guard_loader() -> None:
-    """In a loader process, once: let only the trainer end it.
-
-    A scheduler sends its signal to every process of a job, and a loader process that ends takes the trainer with it
-    before that has saved.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # Blocked, and waited for where its sender can be seen.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _obey_parent(parent: int) -> None:
-    while True:
-        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
-            os._exit(0)

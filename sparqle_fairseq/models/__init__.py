@@ -1,4 +1,6 @@
-from sparqle_fairseq.fairseq_fixes import compat
+"""What learns, and what is frozen beside it."""
 
-# Whoever imports a module from here, with or without a fairseq command around it, gets the workarounds first.
-compat.apply()
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
+
+# Before anything of transformers: it imports torchaudio wherever that is installed, and fails with it.
+ensure_torchaudio()

@@ -14,7 +14,7 @@ from fairseq.tasks import FairseqTask
 from fairseq.utils import split_paths
 
 from sparqle_fairseq.data.augment import SpeedPerturbation
-from sparqle_fairseq.data.dataset import RoomCheck, SpeechDataset, TextSide
+from sparqle_fairseq.data.dataset import RoomCheck, TextSide
 from sparqle_fairseq.data.manifest import Manifest, read_manifest
 from sparqle_fairseq.data.sampling import Sampler, SamplingOptions
 from sparqle_fairseq.data.text import TextDictionary
@@ -30,6 +30,7 @@ from sparqle_fairseq.models.config import fill_new_options
 from sparqle_fairseq.models.encoders.stored_features import check_sources, settle_encoder
 from sparqle_fairseq.models.encoders.units import UnitEmbedding
 from sparqle_fairseq.scoring.running import TextScores
+from sparqle_fairseq.tasks.dataset import FairseqSpeechDataset
 from sparqle_fairseq.tasks.tensorboard import SampleBoard
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class SpeechTask(FairseqTask):
     cfg: Any
     # Manifest column without which a row is of no use to training.
     needed_column: str
-    # Half-precision training leaves waveforms and features as they were read; see `compat.keep_waveforms_whole`.
+    # Half-precision training leaves waveforms and features as they were read; see `fairseq_fixes.waveforms`.
     whole_source = True
 
     def __init__(self, cfg: Any) -> None:
@@ -141,7 +142,7 @@ class SpeechTask(FairseqTask):
         if units is None:
             for manifest in manifests:
                 check_sources(manifest, encoder)
-        self.datasets[split] = SpeechDataset(
+        self.datasets[split] = FairseqSpeechDataset(
             manifests,
             side,
             normalize=encoder.normalize,
@@ -201,7 +202,7 @@ class SpeechTask(FairseqTask):
     def filter_indices_by_size(
         self,
         indices: np.ndarray,
-        dataset: SpeechDataset,
+        dataset: FairseqSpeechDataset,
         max_positions: Any = None,
         ignore_invalid_inputs: bool = False,
     ) -> np.ndarray:
@@ -225,7 +226,7 @@ class SpeechTask(FairseqTask):
             logger.warning("left out: %s", found)
         return kept
 
-    def get_batch_iterator(self, dataset: SpeechDataset, *args: Any, **kwargs: Any) -> Any:
+    def get_batch_iterator(self, dataset: FairseqSpeechDataset, *args: Any, **kwargs: Any) -> Any:
         """fairseq's iterator; in training, with loader processes that end with their epoch.
 
         Batches are composed anew in each epoch, so each epoch has an iterator of its own. fairseq's persistent loader

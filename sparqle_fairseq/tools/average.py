@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 
+from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints, save_whole, whole
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import allow_fairseq_checkpoints
-from sparqle_fairseq.fairseq_fixes.resuming import whole
-from sparqle_fairseq.fairseq_fixes.writing import save_whole
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity
 
 
@@ -50,7 +48,7 @@ def average_checkpoints(paths: Sequence[Path], output: Path, ema: bool = False) 
     state.pop("last_optimizer_state", None)
     for name in ("ema", "ema_fp32_params"):
         state["extra_state"].pop(name, None)
-    save_whole(state, str(output))
+    save_whole(state, output)
     return sum(value.numel() for value in means.values())
 
 

@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import sparqle_fairseq
+from sparqle_fairseq.data.signals import SIGNALS, STOPPED
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.stopping import SIGNALS, STOPPED
 
 # Command -> module and whether its processes talk to each other (or each just takes its share of the data).
 COMMANDS = {

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sparqle_fairseq.data.dataset import SpeechDataset
+from sparqle_fairseq.tasks.dataset import FairseqSpeechDataset
 from sparqle_fairseq.tasks.pretrain import PretrainTask
 
 ROWS = 100_000  # LibriSpeech has 281,000
@@ -23,15 +23,15 @@ def seconds_like_librispeech(count: int, seed: int = 0) -> np.ndarray:
     return np.clip(np.concatenate(parts), 1.5, 35)
 
 
-def dataset(kind: str) -> SpeechDataset:
+def dataset(kind: str) -> FairseqSpeechDataset:
     sizes = np.round(seconds_like_librispeech(ROWS) * KINDS[kind]).astype(np.int64)
     manifest = type("Lengths", (), {"__len__": lambda _: ROWS, "n_frames": sizes})()
     units = [SimpleNamespace(lengths=sizes)] if kind == "units" else None
     text = SimpleNamespace(prefix="", collate=None)
-    return SpeechDataset([manifest], text, normalize=False, shuffle=True, units=units)
+    return FairseqSpeechDataset([manifest], text, normalize=False, shuffle=True, units=units)
 
 
-def batches(data: SpeechDataset, kind: str, epoch: int, multiple: int) -> list[np.ndarray]:
+def batches(data: FairseqSpeechDataset, kind: str, epoch: int, multiple: int) -> list[np.ndarray]:
     """Those of the task's own iterator, shuffled as training shuffles them."""
     task = PretrainTask(SimpleNamespace(max_source_positions=None))
     iterator = task.get_batch_iterator(

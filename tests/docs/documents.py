@@ -14,18 +14,21 @@ from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.data.manifest import read_manifest
 
 
+def commands_of(path: Path) -> list[list[str]]:
+    """The commands of a document as words, in the order in which a reader meets them."""
+    text = re.sub(r" *\\\n\s*", " ", path.read_text(encoding="utf-8"))
+    lines = re.findall(r"^(    fairseq-.*|(?:    )?(?:\$ )?sparqle .*)$", text, flags=re.MULTILINE)
+    lines = [re.split(r" [>|] | #", line.strip().removeprefix("$ "))[0] for line in lines]
+    return [shlex.split(line.replace("…", "")) for line in lines]
+
+
 def fairseq_commands(path: Path) -> list[list[str]]:
-    """The fairseq-train and fairseq-generate commands of a document, as words."""
-    blocks = re.sub(r" *\\\n\s*", " ", path.read_text(encoding="utf-8"))
-    lines = [line.strip() for line in blocks.splitlines() if line.startswith("    fairseq-")]
-    return [shlex.split(line.split(" > ")[0]) for line in lines]
+    """Those of fairseq-train and fairseq-generate."""
+    return [words for words in commands_of(path) if words[0].startswith("fairseq-")]
 
 
 def sparqle_commands(path: Path) -> list[list[str]]:
-    """The sparqle commands of a document, as words."""
-    blocks = re.sub(r" *\\\n\s*", " ", path.read_text(encoding="utf-8"))
-    lines = re.findall(r"^(?:    )?\$? ?(sparqle .*)$", blocks, flags=re.MULTILINE)
-    return [shlex.split(re.split(r" [>|] | #", line)[0].replace("…", "")) for line in lines]
+    return [words for words in commands_of(path) if words[0] == "sparqle"]
 
 
 def run(words: list[str], world) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT
-from documents import fairseq_commands, run, sparqle_commands
+from documents import commands_of, run
 
 from sparqle_fairseq.data.manifest import read_manifest
 
@@ -19,17 +19,16 @@ def write_units(here: Path) -> None:
         (here / "data" / f"{split}.km").write_text("1 1 2 499\n" * len(manifest))
 
 
-@pytest.mark.parametrize("document", ["README", "qformer", "features", "inspect", "validate", "encoders"])
+@pytest.mark.parametrize("document", ["README", "commands", "qformer", "features", "inspect", "validate", "encoders"])
 def test_the_commands_of_a_document_run(world, trained, here, document):
     path = ROOT / f"{document}.md" if document == "README" else ROOT / "docs" / f"{document}.md"
-    commands = [*sparqle_commands(path), *fairseq_commands(path)]
+    commands = commands_of(path)
     assert commands
     if document == "qformer":
         write_units(here)
     if document == "inspect":
         shutil.copytree(trained / "stage1", here / "checkpoints" / "stage1")
-    # Their sparqle commands have tests of their own: docs/translate.md's, and one that needs a SpeechTokenizer.
-    if document in ("README", "qformer"):
+    if document == "qformer":  # its sparqle command has a test of its own, which needs a SpeechTokenizer
         commands = [words for words in commands if words[0] != "sparqle"]
     for words in commands:
         run(words, world)

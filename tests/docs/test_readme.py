@@ -50,6 +50,17 @@ def test_every_option_of_a_sparqle_command_exists(name, words):  # noqa: ARG001
     assert not unknown, f"sparqle {words[1]} has no {unknown[0]}"
 
 
+def test_the_table_of_commands_has_them_all():
+    rows = re.findall(
+        r"^\| `sparqle ([a-z-]+)` \|", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(rows) == sorted(app.list_commands(click.Context(app)))
+
+
+def test_the_readme_names_its_test_command():
+    assert re.search(r"^    make test ", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8")):

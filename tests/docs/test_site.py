@@ -49,7 +49,10 @@ def test_what_is_dead_ends_the_build(tmp_path, caplog, place, text, said):
     root = tmp_path / "repository"
     for folder in ("docs", "examples", "manifests"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in [*ROOT.glob("*.md"), *(ROOT / name for name in ("mkdocs.yml", "constraints.txt", "LICENSE"))]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *(ROOT / name for name in ("mkdocs.yml", "constraints.txt", "LICENSE", "CITATION.cff")),
+    ]:
         shutil.copy(path, root)
     with (root / place).open("a", encoding="utf-8") as file:
         file.write(f"\n\n{text}\n")

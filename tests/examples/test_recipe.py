@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 
@@ -110,3 +111,15 @@ def test_the_recipes_commands_are_those_of_a_user(tmp_path):
         assert "--seed 3" in command.line
     assert "--pretrained-adapter" not in recipe.stage2(pretrained=False).line
     assert "fairseq-generate" in recipe.generate("test_fr").line
+
+
+def test_curves_are_drawn_in_silence_where_fairseq_has_asked_for_every_detail(tmp_path):
+    script = (
+        "import logging, pathlib, curves; logging.basicConfig(level=logging.DEBUG); "
+        f"curves.draw_curves({{'one': ({{'loss': [(1, 2.0)]}}, 'nats')}}, pathlib.Path({str(tmp_path / 'x.png')!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT / "examples"
+    )
+    assert (tmp_path / "x.png").stat().st_size
+    assert done.stderr == ""

@@ -108,7 +108,7 @@ ALIASES = {"decoder/projection/weight": "decoder/embeddings/weight"}
 @pytest.fixture(scope="module")
 def whisper():
     """A small Whisper with random weights that float16 holds, and large enough to matter."""
-    from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
+    from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 
     ensure_torchaudio()
     torch.manual_seed(0)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 
+from sparqle_fairseq.data import checkpoint_files
+from sparqle_fairseq.data.checkpoint_files import copy_whole, save_whole, whole, write_whole
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes import writing
-from sparqle_fairseq.fairseq_fixes.resuming import newest_whole, remove_leftovers, whole
-from sparqle_fairseq.fairseq_fixes.writing import copy_whole, save_whole, write_whole
+from sparqle_fairseq.fairseq_fixes.resuming import newest_whole, remove_leftovers
 
 
 def save(folder, name, updates, optimizer=True):
@@ -53,7 +53,9 @@ class FullDisk:
 @pytest.fixture
 def full(monkeypatch):
     """Let the disk become full after 5,000 bytes of a file."""
-    monkeypatch.setattr(writing, "_Witness", lambda file, kind=writing._Witness: kind(FullDisk(file, 5000)))
+    monkeypatch.setattr(
+        checkpoint_files, "_Witness", lambda file, kind=checkpoint_files._Witness: kind(FullDisk(file, 5000))
+    )
 
 
 @pytest.mark.parametrize("what", ["save", "copy"])
@@ -69,7 +71,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, what, req
 
 
 def test_another_failure_is_tried_again_from_the_start_of_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(checkpoint_files, "PAUSE_SECONDS", 0)
     calls = []
 
     def write(file):
@@ -80,7 +82,7 @@ def test_another_failure_is_tried_again_from_the_start_of_the_file(tmp_path, mon
     write_whole(str(tmp_path / "x"), write)
     assert (tmp_path / "x").read_bytes() == b"half"
     calls.clear()
-    monkeypatch.setattr(writing, "ATTEMPTS", 2)
+    monkeypatch.setattr(checkpoint_files, "ATTEMPTS", 2)
     with pytest.raises(SparqleError, match="the disk refused"):
         write_whole(str(tmp_path / "y"), write)
     assert not list(tmp_path.glob("y*"))
@@ -140,10 +142,13 @@ def test_one_without_its_optimizer_comes_last(tmp_path):
 
 
 def test_what_was_half_written_is_removed_and_nothing_else(tmp_path):
-    for name in ("checkpoint_last.pt.tmp", "checkpoint.best_loss_2.1.pt.tmp", "notes.tmp", "checkpoint_last.pt"):
+    old = ("checkpoint_last.pt.tmp", "checkpoint.best_loss_2.1.pt.tmp")  # as versions before called them
+    new = (".checkpoint_last.pt.x1y2.part", ".checkpoint.best_loss_2.1.pt.z3.part")
+    kept = [".notes.part", "checkpoint_last.pt", "notes.tmp"]
+    for name in (*old, *new, *kept):
         (tmp_path / name).write_bytes(b"")
     remove_leftovers(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint_last.pt", "notes.tmp"]
+    assert sorted(os.listdir(tmp_path)) == kept
 
 
 def test_what_is_saved_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):

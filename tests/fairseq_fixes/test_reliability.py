@@ -16,9 +16,9 @@ import torch
 from commands import finetune_arguments, pretrain_arguments, train_here
 from training_process import TrainingProcess, differences, progress_of, run, state_of
 
+from sparqle_fairseq.data.checkpoint_files import whole
+from sparqle_fairseq.data.signals import STOPPED
 from sparqle_fairseq.errors import sentence_of
-from sparqle_fairseq.fairseq_fixes.resuming import whole
-from sparqle_fairseq.fairseq_fixes.stopping import STOPPED
 
 UPDATES = 6
 OPTIONS = ["--disable-validation", "--no-epoch-checkpoints", "--log-interval", 1, "--dropout", 0.1]

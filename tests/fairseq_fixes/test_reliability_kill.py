@@ -11,7 +11,7 @@ import pytest
 from commands import finetune_arguments, pretrain_arguments, train_here
 from training_process import TrainingProcess, differences, progress_of, run
 
-from sparqle_fairseq.fairseq_fixes import writing
+from sparqle_fairseq.data import checkpoint_files
 from sparqle_fairseq.fairseq_fixes.resuming import newest_whole
 
 # What could go another way after a resume: dropout, batches and their order, negatives, wordings, speeds, schedule.
@@ -23,16 +23,16 @@ def kill_while_writing(nth: int, share: float):
     """Send SIGKILL to the process itself within the nth file that it writes, when so much of it is written."""
 
     def prepare() -> None:
-        usual, count = writing._write_once, 0
+        usual, count = checkpoint_files.write_whole, 0
 
-        def write_once(path, write):
+        def write_whole(path, write):
             nonlocal count
             count += 1
             if count < nth:
                 usual(path, write)
                 return
             size = max((file.stat().st_size for file in Path(path).parent.glob("*.pt")), default=1_000_000)
-            written, write_bytes = 0, writing._Witness.write
+            written, write_bytes = 0, checkpoint_files._Witness.write
 
             def counted(self, data):
                 nonlocal written
@@ -44,11 +44,11 @@ def kill_while_writing(nth: int, share: float):
                 written += length
                 return write_bytes(self, data)
 
-            writing._Witness.write = counted
+            checkpoint_files._Witness.write = counted
             usual(path, write)
             os.kill(os.getpid(), signal.SIGKILL)  # all is written; `share` was just beyond its end
 
-        writing._write_once = write_once
+        checkpoint_files.write_whole = write_whole
 
     return prepare
 
@@ -69,7 +69,7 @@ def killed_again_and_again(arguments, folder: Path, updates: int, moments, cpu_o
             process = TrainingProcess(arguments(torn, updates, *more), log)
             status = process.kill_after(place * cpu_of_a_run)
         assert status in (-signal.SIGKILL, 0), log.read_text()[-3000:]
-        half = sorted(path.name for path in torn.glob("*.tmp")) if torn.exists() else []
+        half = sorted(path.name for path in torn.glob(".*.part")) if torn.exists() else []
         found = newest_whole(torn)  # raises where no checkpoint is whole
         reached = 0 if found is None else found.updates
         met.append(f"{kind} {place}: update {reached}, half written {half}")
@@ -83,7 +83,7 @@ def killed_again_and_again(arguments, folder: Path, updates: int, moments, cpu_o
     ends = [progress_of(path / "checkpoint_last.pt") for path in (whole, torn)]
     assert ends[0]["history"]["num_updates"] == updates
     assert not differences(*ends)
-    assert not list(torn.glob("*.tmp"))
+    assert not list(torn.glob(".*.part"))
     return met
 
 

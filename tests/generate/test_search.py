@@ -13,7 +13,6 @@ from generation import OPTIONS, answers, generate
 from tiny_models import batch
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import decoder_extra
 from sparqle_fairseq.generate.generator import settings_of
 from sparqle_fairseq.generate.search import EnsembleDecoder, SearchSettings, search
 
@@ -46,7 +45,8 @@ class PeerDecoder(FairseqIncrementalDecoder):
         qformer = self.held[0].adapter.qformer
         tokens = prev_output_tokens.clone()
         tokens[:, 0] = self.held[0].tokenizer.decode_token
-        return qformer.predict(qformer.decode_text(tokens, None, encoder_out).hidden), decoder_extra()
+        # fairseq's search asks for attention, and there is none to show.
+        return qformer.predict(qformer.decode_text(tokens, None, encoder_out).hidden), {"attn": [None]}
 
     def reorder_incremental_state(self, incremental_state, new_order):
         """Nothing is kept."""

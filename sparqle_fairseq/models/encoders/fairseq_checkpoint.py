@@ -18,7 +18,7 @@ from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, Transfor
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from sparqle_fairseq.fairseq_fixes.compat import allow_fairseq_checkpoints
+from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.models.encoders.errors import EncoderError
 from sparqle_fairseq.models.encoders.place import CONFIG, EncoderPlace
 from sparqle_fairseq.models.encoders.registry import register_encoder

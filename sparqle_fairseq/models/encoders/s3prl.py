@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.models.encoders.base import EncoderNetwork
 from sparqle_fairseq.models.encoders.errors import EncoderError
 from sparqle_fairseq.models.encoders.place import EncoderPlace

@@ -12,9 +12,9 @@ import torch
 from fairseq.models import register_model, register_model_architecture
 from torch import Tensor, nn
 
+from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.data.instructions import SPEECH_PLACE
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import allow_fairseq_checkpoints
 from sparqle_fairseq.models.adapted import AdaptedModel, add_layer_mix, check_names
 from sparqle_fairseq.models.config import (
     DTYPES,

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import allow_fairseq_checkpoints
 from sparqle_fairseq.models.identity import STATE_NAME
 from sparqle_fairseq.models.qformer.projector import as_linear
 from sparqle_fairseq.models.qformer.published_names import POSITION_IDS, SECOND_NAMES, published_names

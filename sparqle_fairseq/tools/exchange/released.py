@@ -22,8 +22,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import sparqle_fairseq
+from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import allow_fairseq_checkpoints
 from sparqle_fairseq.models.adapted import check_names
 from sparqle_fairseq.models.qformer.published_names import (
     POSITION_IDS,

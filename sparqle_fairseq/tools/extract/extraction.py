@@ -21,8 +21,8 @@ from sparqle_fairseq.data.audio import SAMPLE_RATE, AudioError
 from sparqle_fairseq.data.dataset import load_waveform, pad_sources
 from sparqle_fairseq.data.feature_store import PART_SUFFIX, PRECISIONS, SHARD_SUFFIX
 from sparqle_fairseq.data.manifest import Manifest, read_manifest, write_manifest
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
 from sparqle_fairseq.models.config import DTYPES
 from sparqle_fairseq.models.encoders import SpeechEncoder, load_speech_encoder, parse_layer
 from sparqle_fairseq.models.encoders.stored_features import StoredEncoder, write_stored_encoder

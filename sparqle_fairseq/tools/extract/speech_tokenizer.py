@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
 from sparqle_fairseq.models.encoders.weights import matching_tensors
 
 CONFIG, WEIGHTS = "config.json", "SpeechTokenizer.pt"

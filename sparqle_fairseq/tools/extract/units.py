@@ -16,8 +16,8 @@ from tqdm import tqdm
 from sparqle_fairseq.data.audio import SAMPLE_RATE
 from sparqle_fairseq.data.dataset import load_waveform
 from sparqle_fairseq.data.manifest import Manifest, read_manifest, write_manifest
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
 from sparqle_fairseq.tools.extract.plan import recordings_of, source_of
 from sparqle_fairseq.tools.extract.speech_tokenizer import SpeechTokenizer
 

@@ -20,8 +20,8 @@ from commands import TINY, command, train_arguments, train_here
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.data.audio import read_audio
 from sparqle_fairseq.data.manifest import read_manifest, write_manifest
+from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.data.units import read_units
-from sparqle_fairseq.fairseq_fixes.compat import ensure_torchaudio
 from sparqle_fairseq.tools.extract.speech_tokenizer import SpeechTokenizer
 
 UNITS = 16

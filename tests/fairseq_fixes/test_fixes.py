@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,27 +15,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparqle_fairseq.fairseq_fixes import compat
-
-COMPAT = Path(compat.__file__)
+from sparqle_fairseq import fairseq_fixes
+from sparqle_fairseq.data import torchaudio_import
+from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
+from sparqle_fairseq.fairseq_fixes import numpy_names
+from sparqle_fairseq.fairseq_fixes.batches import batch_by_size_keeping_all
 
 
 def fresh_python(code: str) -> str:
-    """Run code in a Python that imported nothing of this plugin; `load_compat` reads that file alone."""
-    loader = f"""
-        import importlib.util
-        def load_compat():
-            spec = importlib.util.spec_from_file_location("compat", {str(COMPAT)!r})
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-    """
+    """Run code in a Python in which nothing of the plugin is applied: imported before fairseq, it only waits."""
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(loader) + textwrap.dedent(code)],
+        [sys.executable, "-W", "ignore", "-c", "import sparqle_fairseq\n" + textwrap.dedent(code)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -61,8 +54,9 @@ def test_torchaudio_stand_in_is_used_exactly_where_the_import_fails():
             broken = False
         except OSError:
             broken = True
-        used = load_compat().ensure_torchaudio()
-        again = load_compat().ensure_torchaudio()
+        from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
+        used = ensure_torchaudio()
+        again = ensure_torchaudio()
         assert used == again == broken, (used, again, broken)
         import torch, torchaudio
         assert torchaudio.functional.resample(torch.randn(1, 800), 8000, 16000).shape == (1, 1600)
@@ -78,7 +72,7 @@ def test_torchaudio_stand_in_is_used_exactly_where_the_import_fails():
 def test_torchaudio_that_works_is_left_alone(monkeypatch):
     monkeypatch.delitem(sys.modules, "torchaudio._extension", raising=False)
     monkeypatch.setattr(importlib, "import_module", lambda _name: object())
-    assert compat.ensure_torchaudio() is False
+    assert torchaudio_import.ensure_torchaudio() is False
     assert "torchaudio._extension" not in sys.modules
 
 
@@ -88,7 +82,7 @@ def test_torchaudio_that_is_missing_is_not_an_error(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "torchaudio._extension", raising=False)
     monkeypatch.setattr(importlib, "import_module", missing)
-    assert compat.ensure_torchaudio() is False
+    assert torchaudio_import.ensure_torchaudio() is False
 
 
 # -- checkpoints
@@ -122,9 +116,9 @@ def test_fairseq_checkpoint_loads_only_after_the_allow_list():
             assert not strict
         except pickle.UnpicklingError:
             assert strict
-        compat = load_compat()
-        compat.allow_fairseq_checkpoints()
-        compat.allow_fairseq_checkpoints()
+        from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
+        allow_fairseq_checkpoints()
+        allow_fairseq_checkpoints()
         read = checkpoint_utils.load_checkpoint_to_cpu(path)
         assert read["task_state"]["dictionaries"][0].index("hello") == dictionary.index("hello")
         assert read["extra_state"]["val_loss"] == 3.5 and read["extra_state"]["epoch"] == 2
@@ -138,7 +132,7 @@ def test_fairseq_checkpoint_loads_only_after_the_allow_list():
 
 @pytest.mark.parametrize("core", ["core", "_core"])
 def test_numpy_scalars_of_old_and_new_numpy_are_read(core):
-    compat.allow_fairseq_checkpoints()
+    allow_fairseq_checkpoints()
     # Protocol 2 as torch.save writes it, the module's name as numpy 1 or numpy 2 writes it.
     stream = saved(np.float64(2.5)).getvalue()
     names = {"core": b"numpy.core.multiarray", "_core": b"numpy._core.multiarray"}
@@ -159,7 +153,7 @@ class Stranger:
 
 
 def test_checkpoint_with_anything_else_is_still_refused():
-    compat.allow_fairseq_checkpoints()
+    allow_fairseq_checkpoints()
     with pytest.raises(Exception, match="Weights only load failed"):
         torch.load(saved({"model": {}, "surprise": Stranger()}), weights_only=True)
 
@@ -174,10 +168,8 @@ def test_fairseq_drops_the_last_batch_and_ours_does_not():
     limits = {"max_tokens": None, "max_sentences": 8, "required_batch_size_multiple": 8}
     theirs = data_utils.batch_by_size(indices, num_tokens_fn=None, num_tokens_vec=lengths, **limits)
     assert sum(map(len, theirs)) < 12  # the symptom; when this fails the workaround can go
-    ours = compat.batch_by_size_keeping_all(indices, num_tokens_vec=lengths, **limits)
+    ours = batch_by_size_keeping_all(indices, lengths, **limits)
     assert np.concatenate(ours).tolist() == indices.tolist()
-    by_function = compat.batch_by_size_keeping_all(indices, num_tokens_fn=lambda _: 10, **limits)
-    assert [batch.tolist() for batch in by_function] == [batch.tolist() for batch in ours]
 
 
 @settings(max_examples=200, deadline=None)
@@ -189,9 +181,9 @@ def test_fairseq_drops_the_last_batch_and_ours_does_not():
 )
 def test_no_index_is_lost_and_every_limit_holds(lengths, max_tokens, max_sentences, multiple):
     indices = np.arange(100, 100 + len(lengths))[::-1]
-    batches = compat.batch_by_size_keeping_all(
+    batches = batch_by_size_keeping_all(
         indices,
-        num_tokens_vec=np.array(lengths, dtype=np.int64),
+        np.array(lengths, dtype=np.int64),
         max_tokens=max_tokens,
         max_sentences=max_sentences,
         required_batch_size_multiple=multiple,
@@ -210,9 +202,7 @@ def test_no_index_is_lost_and_every_limit_holds(lengths, max_tokens, max_sentenc
 
 def test_item_longer_than_max_tokens_is_named():
     with pytest.raises(ValueError, match=r"Item 7 has length 90, more than --max-tokens 50"):
-        compat.batch_by_size_keeping_all(np.array([5, 7]), num_tokens_vec=np.array([10, 90]), max_tokens=50)
-    with pytest.raises(ValueError, match="num_tokens_vec or num_tokens_fn"):
-        compat.batch_by_size_keeping_all(np.array([5]))
+        batch_by_size_keeping_all(np.array([5, 7]), np.array([10, 90]), max_tokens=50)
 
 
 # -- numpy
@@ -230,9 +220,10 @@ def test_masking_without_overlap_works_after_the_alias():
             except AttributeError:
                 return False
         symptoms = not works(no_overlap=True, min_space=1) or not works(kind="uniform", other=1)
+        from sparqle_fairseq.fairseq_fixes.numpy_names import ensure_numpy_aliases
         with_seed = mask(seed=1, epoch=1, indices=np.array([3, 4]))
-        assert load_compat().ensure_numpy_aliases() == symptoms
-        assert load_compat().ensure_numpy_aliases() is False
+        assert ensure_numpy_aliases() == symptoms
+        assert ensure_numpy_aliases() is False
         assert works(no_overlap=True, min_space=1) and works(kind="uniform", other=1)
         assert (mask(seed=1, epoch=1, indices=np.array([3, 4])) == with_seed).all()  # same numbers
         assert not hasattr(np, "int") or np.int is int  # numpy itself is as it was
@@ -245,42 +236,9 @@ def test_numpy_is_left_alone_where_fairseq_does_not_need_the_alias(monkeypatch):
     from fairseq.data import data_utils
 
     monkeypatch.setattr(data_utils, "np", np)
-    monkeypatch.setattr(compat.inspect, "getsource", lambda _module: "np.int64(1)")
-    assert compat.ensure_numpy_aliases() is False
+    monkeypatch.setattr(numpy_names.inspect, "getsource", lambda _module: "np.int64(1)")
+    assert numpy_names.ensure_numpy_aliases() is False
     assert data_utils.np is np
-
-
-# -- decoders
-
-
-@pytest.mark.parametrize("fixed", [False, True])
-def test_generator_takes_a_decoder_without_attention(fixed):
-    from fairseq.data import Dictionary
-    from fairseq.models import FairseqDecoder, FairseqLanguageModel
-    from fairseq.sequence_generator import SequenceGenerator
-
-    words = Dictionary()
-    words.add_symbol("a")
-
-    class Constant(FairseqDecoder):
-        """Predicts the end of the sentence at every step."""
-
-        def forward(self, prev_output_tokens, encoder_out=None):
-            logits = torch.zeros(*prev_output_tokens.shape, len(words))
-            logits[..., words.eos()] = 5.0
-            return logits, compat.decoder_extra() if fixed else {}
-
-        def max_positions(self):
-            return 10
-
-    model = FairseqLanguageModel(Constant(words))
-    generator = SequenceGenerator([model], words, beam_size=1, max_len_b=3)
-    sample = {"net_input": {"src_tokens": torch.tensor([[words.index("a")]])}}
-    if fixed:
-        assert generator.generate([model], sample)[0][0]["tokens"][-1] == words.eos()
-    else:
-        with pytest.raises(KeyError, match="attn"):
-            generator.generate([model], sample)
 
 
 # -- options
@@ -295,8 +253,9 @@ def test_bf16_on_the_command_line_does_not_ask_for_a_tpu():
             return options.parse_args_and_arch(parser, ["data", "--arch", "lstm", "--optimizer", "adam",
             *flags])
         before = parse("--bf16").tpu
-        wrapped = load_compat().fix_bf16_flag()
-        assert load_compat().fix_bf16_flag() is False
+        from sparqle_fairseq.fairseq_fixes import flags
+        wrapped = flags.fix_bf16_flag()
+        assert flags.fix_bf16_flag() is False
         assert wrapped == before == (importlib.util.find_spec("torch_xla") is None)
         args = parse("--bf16")
         assert args.bf16 and not args.tpu
@@ -318,9 +277,9 @@ def test_a_bad_checkpoint_is_named_where_fairseq_names_none(tmp_path):
                 return str(error)
         path = {str(tmp_path / "cut.pt")!r}
         assert path not in message(lambda: checkpoint_utils.load_checkpoint_to_cpu(path))
-        compat = load_compat()
-        compat.name_bad_checkpoints()
-        assert compat.name_bad_checkpoints() is False  # once is enough
+        from sparqle_fairseq.fairseq_fixes import checkpoint_reading
+        checkpoint_reading.name_bad_checkpoints()
+        assert checkpoint_reading.name_bad_checkpoints() is False  # once is enough
         said = message(lambda: checkpoint_utils.load_checkpoint_to_cpu(path))
         assert said.startswith(path + " is damaged"), said
         assert "there is no such file" in message(lambda: checkpoint_utils.load_model_ensemble_and_task(["none.pt"]))
@@ -335,9 +294,9 @@ def test_a_bad_checkpoint_is_named_where_fairseq_names_none(tmp_path):
 def test_applying_twice_changes_nothing_more():
     from fairseq import options
 
-    compat.apply()
+    fairseq_fixes.apply()
     parser, extension = options.parse_args_and_arch, sys.modules.get("torchaudio._extension")
-    compat.apply()
+    fairseq_fixes.apply()
     assert options.parse_args_and_arch is parser
     assert sys.modules.get("torchaudio._extension") is extension
     assert torch.load(saved(argparse.Namespace(a=1)), weights_only=True) == argparse.Namespace(a=1)
