@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import soundfile
@@ -35,6 +37,17 @@ def test_text_is_padded_to_the_batch_and_no_further(stage1, dataset):
         longest = max(len(dataset[i]["text"]) for i in rows)
         assert sample["net_input"]["text"].shape == (len(rows), longest)
         assert sample["net_input"]["source"].shape[1] == max(dataset.sizes[rows])
+
+
+def test_the_docstring_draws_what_is_in_a_batch(world, stage1, stage2):
+    drawn = SpeechDataset.__doc__.partition("Args:")[0]
+    asked = build_stage1(world, "--objective", "stc+llm-ctc", "--llm", str(world.llm))
+    for sample in (batch(stage1, "train", [0, 1]), batch(stage2, "train2", [0, 1]), batch(asked, "train", [0, 1])):
+        for name in (*sample, *sample["net_input"]):
+            assert re.search(rf"\b{name}\b", drawn), name
+        for name, value in sample["net_input"].items():
+            assert value.shape[0] == 2
+            assert value.dim() == (1 if name in ("utterance", "identity") else 2), name
 
 
 def test_training_orders_differ_by_seed_and_keep_lengths_together(dataset):
