@@ -36,7 +36,7 @@ from sparqle_fairseq.errors import SparqleError
 @click.option("--update-freq", type=int, default=1, show_default=True)
 @click.option("--epochs", type=float, default=10, show_default=True)
 @click.option("--from-store", is_flag=True, help="train from a feature store: no encoder is loaded")
-@click.option("--steps-a-second", type=float, help="your own throughput, to turn steps into hours")
+@click.option("--steps-per-second", type=float, help="your own throughput, to turn steps into hours")
 @click.option("--json", "as_json", is_flag=True, help="print the plan as JSON")
 def command(
     llm: str | None,
@@ -48,7 +48,7 @@ def command(
     gpu_memory: float | None,
     max_tokens: int,
     max_tokens_stage2: int,
-    steps_a_second: float | None,
+    steps_per_second: float | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -66,15 +66,15 @@ def command(
 
     if llm and llm_params:
         raise SparqleError("--llm and --llm-params are two ways to say the same; give one of them")
-    if steps_a_second is not None and not steps_a_second > 0:
-        raise SparqleError(f"--steps-a-second {steps_a_second:g} must be above 0")
+    if steps_per_second is not None and not steps_per_second > 0:
+        raise SparqleError(f"--steps-per-second {steps_per_second:g} must be above 0")
     size = LLMSize(llm_params, llm_width, llm_layers, vocab) if llm_params else None
     shape = (("queries", queries),) if queries else ()
     run = Run(llm=llm or size, qformer=shape, max_tokens=(max_tokens, max_tokens_stage2), **given)
     found = plan(run)
     if as_json:
-        click.echo(json.dumps(as_dictionary(found, steps_a_second), indent=2))
+        click.echo(json.dumps(as_dictionary(found, steps_per_second), indent=2))
     else:
-        show(found, run, steps_a_second)
+        show(found, run, steps_per_second)
     for sentence in misfits(found, gpu_memory):
         click.echo(f"warning: {sentence}", err=True)

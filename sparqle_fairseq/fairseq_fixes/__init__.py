@@ -28,6 +28,7 @@ def apply() -> None:
         half_precision,
         numpy_names,
         overflow,
+        remarks,
         resuming,
         stopping,
         waveforms,
@@ -50,3 +51,5 @@ def apply() -> None:
     cpu.let_ddp_run_on_cpu()
     cpu.let_overflow_pass_on_cpu()
     overflow.name_overflows()
+    # Generation
+    remarks.print_remarks()

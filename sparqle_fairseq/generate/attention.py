@@ -82,7 +82,7 @@ def read_with_map(qformer: QFormer, values: Tensor, padding_mask: Tensor) -> tup
 
 
 def frame_rate(model: Any) -> float:
-    """Frames a second, as the queries read them."""
+    """Frames per second, as the queries read them."""
     return model.speech_encoder.frame_rate / model.adapter.qformer.config.speech_stride
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.limits import Limits
 from sparqle_fairseq.generate.search import SearchSettings, StepDecoder, ensemble, search
 
 UNHEARD = "unheard"
@@ -41,9 +42,9 @@ def forced_scores(
         decoder,
         net_input,
         SearchSettings(beam=1),
+        Limits.at_most(torch.tensor([len(answer) for answer in answers], device=net_input["source"].device)),
         pad=pad,
         end=end,
-        max_lengths=torch.tensor([len(answer) for answer in answers], device=net_input["source"].device),
         keys=torch.arange(len(answers), device=net_input["source"].device),
         prefixes=answers,
     )
@@ -101,6 +102,6 @@ def _deaf(model: Any) -> StepDecoder:
 
 
 def contrast_text(contrast: Contrast, flag: bool) -> str:
-    """What fairseq-generate prints of one hypothesis: difference, score with speech, score without, and a word."""
+    """Columns of an I- line: difference, score with speech, score without, and a word."""
     numbers = "\t".join(f"{value:.4f}" for value in (contrast.difference, contrast.given_speech, contrast.without))
     return f"{numbers}\t{UNHEARD if flag else 'heard'}"

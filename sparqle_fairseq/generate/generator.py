@@ -11,55 +11,15 @@ from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.attention import token_centres, token_map
-from sparqle_fairseq.generate.contrast import contrasts, forced_scores, rows_of
+from sparqle_fairseq.generate.contrast import contrast_text, contrasts, forced_scores, rows_of
 from sparqle_fairseq.generate.guard import BLOCKED_NGRAM, is_loop
+from sparqle_fairseq.generate.limits import LengthRule, room
 from sparqle_fairseq.generate.mbr import mbr_order
 from sparqle_fairseq.generate.options import DecodingOptions
 from sparqle_fairseq.generate.search import Hypothesis, SearchSettings, ensemble, search
 
-# fairseq's generation options that this search does not have, with the value that means "not asked for".
-_NOT_OFFERED = {
-    "diverse_beam_groups": -1,
-    "diversity_rate": -1.0,
-    "constraints": None,
-    "lm_path": None,
-    "match_source_len": False,
-    "replace_unk": None,
-    "print_step": False,
-    "retain_iter_history": False,
-    "unkpen": 0,
-}
-
-
 # What is said of a hypothesis that was searched again because the first one went round in circles.
 REPETITION = "repetition"
-
-
-def settings_of(options: Any, seed: int, repetition_penalty: float = 1.0) -> SearchSettings:
-    """Search settings of fairseq's generation options. Raises `SparqleError` for an option that has no effect here."""
-    for name, off in _NOT_OFFERED.items():
-        value = getattr(options, name, off)
-        if value != off:
-            raise SparqleError(f"--{name.replace('_', '-')} {value} is not offered by this task; leave it out")
-    if options.nbest > options.beam:
-        raise SparqleError(f"--nbest {options.nbest} asks for more hypotheses than --beam {options.beam} makes")
-    if options.temperature <= 0:
-        raise SparqleError(f"--temperature {options.temperature} must be above 0")
-    if not options.sampling and (options.sampling_topk > 0 or options.sampling_topp > 0):
-        raise SparqleError("--sampling-topk and --sampling-topp need --sampling")
-    return SearchSettings(
-        beam=options.beam,
-        lenpen=options.lenpen,
-        unnormalized=options.unnormalized,
-        min_len=options.min_len,
-        temperature=options.temperature,
-        sampling=options.sampling,
-        sampling_topk=options.sampling_topk,
-        sampling_topp=options.sampling_topp,
-        no_repeat_ngram_size=options.no_repeat_ngram_size,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-    )
 
 
 class HypothesisGenerator:
@@ -67,10 +27,8 @@ class HypothesisGenerator:
 
     Args:
         settings: how to search.
+        lengths: how long an answer may be.
         pad, end: ids of the target dictionary.
-        max_len_a, max_len_b: most tokens of a hypothesis = a * encoder frames of the utterance + b.
-        samples_per_frame: source samples in an encoder frame; 1 where the source is features.
-        frame_rate: encoder frames a second.
         decoding: options beyond fairseq's; none is on by default.
         text_of: text of token ids, where loops or likeness of texts are looked at.
         score_reference: score the references and search nothing.
@@ -81,25 +39,19 @@ class HypothesisGenerator:
     def __init__(
         self,
         settings: SearchSettings,
+        lengths: LengthRule,
         *,
         pad: int,
         end: int,
-        max_len_a: float,
-        max_len_b: int,
-        samples_per_frame: float,
         alignment: str | None = None,
         nbest: int = 1,
-        frame_rate: float = 50.0,
         decoding: DecodingOptions | None = None,
         text_of: Callable[[Tensor], str] | None = None,
         score_reference: bool = False,
     ) -> None:
-        self.settings = settings
+        self.settings, self.lengths = settings, lengths
         self.pad, self.eos = pad, end
-        self.max_len_a, self.max_len_b = max_len_a, max_len_b
-        self.samples_per_frame = samples_per_frame
         self.alignment, self.nbest = alignment, nbest
-        self.frame_rate = frame_rate
         self.decoding = decoding or DecodingOptions()
         self._text_of = text_of
         self.score_reference = score_reference
@@ -114,26 +66,24 @@ class HypothesisGenerator:
         models: Sequence[Any],
         sample: dict[str, Any],
         prefix_tokens: Tensor | None = None,
-        prefixes: Sequence[Sequence[int]] | None = None,
         **_: Any,
     ) -> list[list[dict[str, Any]]]:
         """Hypotheses in fairseq's shape: tokens, score, positional_scores, attention, alignment.
 
-        Also `flag`, "repetition" where the guard searched again, and with --speech-contrast `contrast`.
+        Also `ended` (`limits.Ended`), `flag`, "repetition" where the guard searched again, and with --speech-contrast
+        `contrast`.
 
         Args:
             models: one, or several whose probabilities are averaged.
-            sample: a batch.
-            prefix_tokens: (B, L) ids that the answers begin with, from fairseq's --prefix-size.
-            prefixes: the same as lists; `prefix_tokens` come first.
+            sample: a batch; the ids in its `prefix` begin the answers.
+            prefix_tokens: (B, L) ids that the answers begin with instead, from fairseq's --prefix-size.
         """
         net_input, keys = sample["net_input"], sample["id"]
+        prefixes = None
         if self.score_reference:
             found = self._references(models, sample)
         else:
-            if prefix_tokens is not None:
-                own = {self.pad, self.eos}
-                prefixes = [[token for token in row if token not in own] for row in prefix_tokens.tolist()]
+            prefixes = self._prefixes(sample, prefix_tokens)
             found = self._search(models, net_input, keys, prefixes, self.settings)
         answer = [[_as_fairseqs(hypothesis) for hypothesis in row] for row in found]
         if not self.score_reference:
@@ -147,6 +97,14 @@ class HypothesisGenerator:
             self._align(models[0], net_input, answer)
         return answer
 
+    def _prefixes(self, sample: dict[str, Any], prefix_tokens: Tensor | None) -> Sequence[Sequence[int]] | None:
+        """Of each utterance, the ids that its answers begin with; None where none has any."""
+        if prefix_tokens is not None:
+            own = {self.pad, self.eos}
+            return [[token for token in row if token not in own] for row in prefix_tokens.tolist()]
+        prefixes = sample.get("prefix") or ()
+        return prefixes if any(prefixes) else None
+
     def _search(
         self,
         models: Sequence[Any],
@@ -155,10 +113,8 @@ class HypothesisGenerator:
         prefixes: Sequence[Sequence[int]] | None,
         settings: SearchSettings,
     ) -> list[list[Hypothesis]]:
-        lengths = self.max_lengths(models, net_input)
         if prefixes is not None:
-            room = self._room(models, net_input, torch.full_like(lengths, 1 << 30))
-            for prefix, tokens in zip(prefixes, room.tolist(), strict=True):
+            for prefix, tokens in zip(prefixes, room(models, net_input).tolist(), strict=True):
                 if len(prefix) > tokens:
                     raise SparqleError(
                         f"a prefix of {len(prefix)} tokens is longer than the {tokens} that an answer has room for; "
@@ -168,11 +124,10 @@ class HypothesisGenerator:
             ensemble([model.step_decoder() for model in models]),
             net_input,
             settings,
+            self.lengths.limits(models, net_input),
             pad=self.pad,
             end=self.eos,
-            max_lengths=lengths,
             keys=keys,
-            min_lengths=self.min_lengths(net_input).minimum(lengths),
             prefixes=prefixes,
         )
 
@@ -235,6 +190,13 @@ class HypothesisGenerator:
         contrast = hypothesis.get("contrast")
         return contrast is not None and contrast.difference < self.decoding.least_contrast
 
+    def remarks(self, hypothesis: dict[str, Any]) -> str:
+        """What fairseq-generate's I- line says of a hypothesis: why it ended, then its contrast where one was asked."""
+        contrast = hypothesis.get("contrast")
+        if contrast is None:
+            return hypothesis["ended"]
+        return f"{hypothesis['ended']}\t{contrast_text(contrast, self.unheard(hypothesis))}"
+
     def _text(self, hypothesis: dict[str, Any]) -> str:
         assert self._text_of is not None, "a generator that looks at texts is made with text_of"
         return self._text_of(hypothesis["tokens"])
@@ -250,33 +212,6 @@ class HypothesisGenerator:
             own = frames[n, : len(texts[n])][:, ~padding_mask[n]]  # (L, T)
             hypothesis["alignment"] = _hard(own[:-1]) if self.alignment == "hard" else _soft(own)
 
-    def max_lengths(self, models: Sequence[Any], net_input: dict[str, Any]) -> Tensor:
-        """(B,) most tokens of each hypothesis: by its speech, and by what the models have room for."""
-        frames = self._frames(net_input)
-        lengths = (self.max_len_a * frames).long() + self.max_len_b
-        if self.decoding.max_tokens_a_second:
-            most = (self.decoding.max_tokens_a_second * frames / self.frame_rate).ceil().long().clamp(min=1)
-            lengths = lengths.minimum(most)
-        lengths = self._room(models, net_input, lengths)
-        return lengths.clamp(min=0)
-
-    def min_lengths(self, net_input: dict[str, Any]) -> Tensor:
-        """(B,) fewest tokens of each hypothesis, by --min-len and by its speech."""
-        least = (self.decoding.min_tokens_a_second * self._frames(net_input) / self.frame_rate).long()
-        return least.clamp(min=self.settings.min_len)
-
-    def _frames(self, net_input: dict[str, Any]) -> Tensor:
-        """(B,) encoder frames of each utterance, without padding."""
-        real = (~net_input["padding_mask"]).sum(dim=1)  # (B,) samples or frames
-        return real / self.samples_per_frame if net_input["source"].dim() == 2 else real.float()
-
-    @staticmethod
-    def _room(models: Sequence[Any], net_input: dict[str, Any], lengths: Tensor) -> Tensor:
-        """`lengths` (B,), but no more than the models have room for."""
-        for model in models:
-            lengths = lengths.minimum(torch.as_tensor(model.max_answer_tokens(net_input)).to(lengths))
-        return lengths
-
 
 def _as_fairseqs(hypothesis: Hypothesis) -> dict[str, Any]:
     return {
@@ -285,6 +220,7 @@ def _as_fairseqs(hypothesis: Hypothesis) -> dict[str, Any]:
         "positional_scores": torch.tensor(hypothesis.positional_scores),
         "attention": None,
         "alignment": torch.empty(0),
+        "ended": hypothesis.ended,
         "flag": None,
     }
 

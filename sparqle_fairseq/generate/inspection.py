@@ -14,6 +14,7 @@ from sparqle_fairseq.data.audio import is_features, read_audio
 from sparqle_fairseq.data.dataset import SpeechDataset
 from sparqle_fairseq.generate.attention import frame_rate, query_map, token_centres, token_excess, token_map
 from sparqle_fairseq.generate.generator import HypothesisGenerator
+from sparqle_fairseq.generate.limits import Ended, LengthRule
 from sparqle_fairseq.generate.search import SearchSettings
 from sparqle_fairseq.models.stage1.losses import similarity
 from sparqle_fairseq.models.stage1.model import PretrainModel
@@ -28,11 +29,12 @@ class Look:
     name: str
     reference: str | None
     hypothesis: str
-    frame_rate: float  # frames a second, as the queries read them
+    ended: Ended
+    frame_rate: float  # frames per second, as the queries read them
     waveform: np.ndarray | None  # (S,) as recorded; None where features or units are read
     sample_rate: int
     features: np.ndarray  # (encoder frames, W)
-    feature_rate: float  # encoder frames a second
+    feature_rate: float  # encoder frames per second
     layers: np.ndarray  # (layers that read speech, Q, T)
     tokens: list[str]
     token_excess: np.ndarray  # (L, T) what a token reads above the mean of its text
@@ -79,13 +81,12 @@ def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[i
     dictionary, encoder = task.target_dictionary, model.speech_encoder
     generator = HypothesisGenerator(
         SearchSettings(beam=beam),
+        LengthRule(0, LONGEST_ANSWER, encoder.frame_rate, encoder.sample_rate / encoder.frame_rate),
         pad=dictionary.pad(),
         end=dictionary.eos(),
-        max_len_a=0,
-        max_len_b=LONGEST_ANSWER,
-        samples_per_frame=encoder.sample_rate / encoder.frame_rate,
     )
-    texts = [row[0]["tokens"].tolist() for row in generator.generate([model], sample)]
+    best = [row[0] for row in generator.generate([model], sample)]
+    texts = [hypothesis["tokens"].tolist() for hypothesis in best]
     speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
     layers, padding_mask = query_map(model, net_input)
     frames = token_map(model, net_input, texts, range(len(texts))).frames
@@ -101,6 +102,7 @@ def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[i
                 name=row.id,
                 reference=sample["reference"][i],
                 hypothesis=dictionary.string(torch.tensor(texts[i])),
+                ended=best[i]["ended"],
                 frame_rate=rate,
                 waveform=read_audio(row.audio, sample_rate=encoder.sample_rate) if spoken else None,
                 sample_rate=encoder.sample_rate,

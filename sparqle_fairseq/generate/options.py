@@ -1,4 +1,4 @@
-"""Options of generation beyond fairseq's own."""
+"""Options of generation: those beyond fairseq's own, and what the search makes of fairseq's."""
 
 # fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
 
@@ -8,6 +8,7 @@ from typing import Any
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.search import SearchSettings
 
 RERANKINGS = ("none", "mbr")
 CONTRASTS = ("none", "removed", "silence")
@@ -17,10 +18,10 @@ LEAST_CONTRAST = 0.5
 
 @dataclass
 class DecodingOptions(FairseqDataclass):
-    min_tokens_a_second: float = field(
+    min_tokens_per_second: float = field(
         default=0.0, metadata={"help": "fewest tokens of an answer for each second of its speech; 0: no such limit"}
     )
-    max_tokens_a_second: float = field(
+    max_tokens_per_second: float = field(
         default=0.0,
         metadata={"help": "most tokens of an answer for each second of its speech; 0: no such limit"},
     )
@@ -61,14 +62,53 @@ def decoding_options(source: Any) -> DecodingOptions:
     }
     made = DecodingOptions(**values)
     made.rerank, made.speech_contrast = str(made.rerank), str(made.speech_contrast)
-    for name in ("min_tokens_a_second", "max_tokens_a_second"):
+    for name in ("min_tokens_per_second", "max_tokens_per_second"):
         if getattr(made, name) < 0:
             raise SparqleError(f"--{name.replace('_', '-')} {getattr(made, name):g} must be above 0, or 0 for no limit")
-    if 0 < made.max_tokens_a_second < made.min_tokens_a_second:
+    if 0 < made.max_tokens_per_second < made.min_tokens_per_second:
         raise SparqleError(
-            f"--min-tokens-a-second {made.min_tokens_a_second:g} is more than --max-tokens-a-second "
-            f"{made.max_tokens_a_second:g}; no answer has both"
+            f"--min-tokens-per-second {made.min_tokens_per_second:g} is more than --max-tokens-per-second "
+            f"{made.max_tokens_per_second:g}; no answer has both"
         )
     if made.repetition_penalty < 1:
         raise SparqleError(f"--repetition-penalty {made.repetition_penalty:g} must be 1 (off) or more")
     return made
+
+
+# fairseq's generation options that this search does not have, with the value that means "not asked for".
+_NOT_OFFERED = {
+    "diverse_beam_groups": -1,
+    "diversity_rate": -1.0,
+    "constraints": None,
+    "lm_path": None,
+    "match_source_len": False,
+    "replace_unk": None,
+    "retain_iter_history": False,
+    "unkpen": 0,
+}
+
+
+def settings_of(options: Any, seed: int, repetition_penalty: float = 1.0) -> SearchSettings:
+    """Search settings of fairseq's generation options. Raises `SparqleError` for an option that has no effect here."""
+    for name, off in _NOT_OFFERED.items():
+        value = getattr(options, name, off)
+        if value != off:
+            raise SparqleError(f"--{name.replace('_', '-')} {value} is not offered by this task; leave it out")
+    if options.nbest > options.beam:
+        raise SparqleError(f"--nbest {options.nbest} asks for more hypotheses than --beam {options.beam} makes")
+    if options.temperature <= 0:
+        raise SparqleError(f"--temperature {options.temperature} must be above 0")
+    if not options.sampling and (options.sampling_topk > 0 or options.sampling_topp > 0):
+        raise SparqleError("--sampling-topk and --sampling-topp need --sampling")
+    return SearchSettings(
+        beam=options.beam,
+        lenpen=options.lenpen,
+        unnormalized=options.unnormalized,
+        temperature=options.temperature,
+        sampling=options.sampling,
+        sampling_topk=options.sampling_topk,
+        sampling_topp=options.sampling_topp,
+        no_repeat_ngram_size=options.no_repeat_ngram_size,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )

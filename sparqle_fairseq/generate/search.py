@@ -6,14 +6,16 @@ beams and random numbers are its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sparqle_fairseq.keyed_random import keyed_uniform
+from sparqle_fairseq.generate.limits import Ended, Limits
+from sparqle_fairseq.generate.rules import force_prefixes, free_tokens, only, penalize_repeats
+from sparqle_fairseq.generate.sampling import draw
 
 
 class StepDecoder(Protocol):
@@ -41,7 +43,6 @@ class SearchSettings:
     beam: int = 5
     lenpen: float = 1.0
     unnormalized: bool = False
-    min_len: int = 1
     temperature: float = 1.0
     sampling: bool = False
     sampling_topk: int = -1
@@ -56,6 +57,7 @@ class Hypothesis:
     tokens: list[int]  # closed by the end token
     positional_scores: list[float]  # natural log-probability of each token
     score: float  # sum of positional_scores / len(tokens) ** lenpen
+    ended: Ended = "end"
 
 
 class EnsembleDecoder:
@@ -87,25 +89,22 @@ def search(
     decoder: StepDecoder,
     net_input: dict[str, Any],
     settings: SearchSettings,
+    limits: Limits,
     *,
     pad: int,
     end: int,
-    max_lengths: Tensor,
     keys: Tensor,
-    min_lengths: Tensor | None = None,
     prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """Hypotheses of each utterance, best first.
 
     Args:
-        max_lengths: (B,) most tokens before the end token.
+        limits: of each utterance, fewest and most tokens before the end token.
         keys: (B,) int64 names of the utterances for the random numbers of sampling.
-        min_lengths: (B,) fewest tokens before the end token; by default `settings.min_len` for all.
         prefixes: ids that each utterance's hypotheses begin with, and may end with the end token; they come before any
             limit.
     """
     count, beam, device = keys.numel(), settings.beam, keys.device
-    least = torch.full((count,), settings.min_len, device=device) if min_lengths is None else min_lengths
     finished: list[list[Hypothesis]] = [[] for _ in range(count)]
     logits, state = decoder.start(net_input)  # (B, V)
     alive = torch.arange(count, device=device)  # which utterances the rows belong to
@@ -120,20 +119,40 @@ def search(
     while alive.numel():
         log_probs = (logits.float() / settings.temperature).log_softmax(dim=-1).unflatten(0, (-1, beam))  # (B, K, V)
         if settings.repetition_penalty != 1:
-            log_probs = _penalize(log_probs, tokens, settings.repetition_penalty)
-        allowed = _allowed(log_probs, tokens, settings, step, pad, end, least[alive], max_lengths[alive])
+            log_probs = penalize_repeats(log_probs, tokens, settings.repetition_penalty)
+        may_end, must_end = step >= limits.fewest[alive], step >= limits.most[alive]  # (B,)
+        free = free_tokens(
+            log_probs, tokens, pad=pad, end=end, may_end=may_end | must_end, ngram=settings.no_repeat_ngram_size
+        )
+        allowed = torch.where(must_end[:, None, None], only(end, like=free), free)
         if prefixes is not None:
-            _force(allowed, prefixes, alive, step)
+            must_end = must_end & ~force_prefixes(allowed, [prefixes[row] for row in alive.tolist()], step)
+        # A hypothesis is cut where it would have gone on: where its likeliest token is not the end that it is given.
+        cut = must_end[:, None] & (log_probs.masked_fill(~free, -torch.inf).argmax(dim=-1) != end)  # (B, K)
         if settings.sampling:
-            origin, token = _draw(log_probs, allowed, settings, keys[alive], step)
+            token = draw(
+                log_probs.masked_fill(~allowed, -torch.inf),
+                settings.seed,
+                keys[alive],
+                step,
+                topk=settings.sampling_topk,
+                topp=settings.sampling_topp,
+            )
+            origin = torch.arange(beam, device=device).expand_as(token)
         else:
             origin, token = _best(log_probs.masked_fill(~allowed, -torch.inf) + scores[:, :, None], 2 * beam)
-        place = log_probs[torch.arange(alive.numel(), device=device)[:, None], origin, token]  # (B, C)
+        rows = torch.arange(alive.numel(), device=device)[:, None]
+        place = log_probs[rows, origin, token]  # (B, C)
         total = scores.gather(1, origin) + place
-        total = total.masked_fill(
-            ~allowed[torch.arange(alive.numel(), device=device)[:, None], origin, token], -torch.inf
-        )
-        _finish(finished, alive, tokens, places, origin, token, place, total, settings, end)
+        total = total.masked_fill(~allowed[rows, origin, token], -torch.inf)
+        for row, k, column in _endings(token, total, origin, end, beam):
+            utterance = int(alive[row])
+            if len(finished[utterance]) < beam:
+                ids = [*tokens[row, k].tolist(), end]
+                score = float(total[row, column]) / (1 if settings.unnormalized else len(ids) ** settings.lenpen)
+                ended = limits.causes[utterance] if bool(cut[row, k]) else "end"
+                own = [*places[row, k].tolist(), float(place[row, column])]
+                finished[utterance].append(Hypothesis(ids, own, score, ended))
         chosen = _continuing(token, total, end, beam, settings.sampling)  # (B, K) columns of the candidates
         origin, token, place = origin.gather(1, chosen), token.gather(1, chosen), place.gather(1, chosen)
         scores = total.gather(1, chosen)
@@ -143,62 +162,12 @@ def search(
         ) & scores.isfinite().any(dim=1)
         tokens = torch.cat([_follow(tokens, origin), token[:, :, None]], dim=2)[open_rows]
         places = torch.cat([_follow(places, origin), place[:, :, None]], dim=2)[open_rows]
-        rows = (torch.arange(alive.numel(), device=device)[:, None] * beam + origin)[open_rows].flatten()
+        kept = (rows * beam + origin)[open_rows].flatten()
         alive, scores = alive[open_rows], scores[open_rows]
         if alive.numel():
-            logits, state = decoder.step(tokens[:, :, -1].flatten(), decoder.reorder(state, rows))
+            logits, state = decoder.step(tokens[:, :, -1].flatten(), decoder.reorder(state, kept))
         step += 1
     return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in finished]
-
-
-def _allowed(
-    log_probs: Tensor,
-    tokens: Tensor,
-    settings: SearchSettings,
-    step: int,
-    pad: int,
-    end: int,
-    min_lengths: Tensor,
-    max_lengths: Tensor,
-) -> Tensor:
-    """Which next tokens (B, K, V) may follow."""
-    allowed = torch.ones_like(log_probs, dtype=torch.bool)
-    if pad < allowed.size(-1):
-        allowed[..., pad] = False
-    if settings.no_repeat_ngram_size:
-        _forbid_repeats(allowed, tokens, settings.no_repeat_ngram_size)
-    at_limit = step >= max_lengths
-    allowed[..., end] = (at_limit | (step >= min_lengths))[:, None]
-    only_end = torch.zeros_like(allowed)
-    only_end[..., end] = True
-    return torch.where(at_limit[:, None, None], only_end, allowed)
-
-
-def _penalize(log_probs: Tensor, tokens: Tensor, penalty: float) -> Tensor:
-    """Log-probabilities (B, K, V), times `penalty` where the beam (B, K, step) already holds the token."""
-    seen = torch.zeros_like(log_probs, dtype=torch.bool).scatter(2, tokens, True)
-    return torch.where(seen, log_probs * penalty, log_probs)
-
-
-def _force(allowed: Tensor, prefixes: Sequence[Sequence[int]], alive: Tensor, step: int) -> None:
-    """Allow (B, K, V) nothing but the prefix where an utterance's has not come to its end."""
-    for row, utterance in enumerate(alive.tolist()):
-        if step < len(prefixes[utterance]):
-            allowed[row] = False
-            allowed[row, :, prefixes[utterance][step]] = True
-
-
-def _forbid_repeats(allowed: Tensor, tokens: Tensor, size: int) -> None:
-    """Forbid every token that would complete an n-gram which its beam already holds."""
-    length = tokens.size(2)
-    if length < size:
-        return
-    for row, beams in enumerate(tokens.tolist()):
-        for k, history in enumerate(beams):
-            last = history[length - size + 1 :]
-            for i in range(length - size + 1):
-                if history[i : i + size - 1] == last:
-                    allowed[row, k, history[i + size - 1]] = False
 
 
 def _best(candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -208,52 +177,12 @@ def _best(candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return flat // vocab, flat % vocab
 
 
-def _draw(
-    log_probs: Tensor, allowed: Tensor, settings: SearchSettings, keys: Tensor, step: int
-) -> tuple[Tensor, Tensor]:
-    """One token for each beam from its own distribution, by random numbers of (seed, utterance, beam, step)."""
-    rows, beam, vocab = log_probs.shape
-    candidates = log_probs.masked_fill(~allowed, -torch.inf)
-    if settings.sampling_topk > 0:
-        least = candidates.topk(min(settings.sampling_topk, vocab), dim=-1).values[..., -1:]
-        candidates = candidates.masked_fill(candidates < least, -torch.inf)
-    elif settings.sampling_topp > 0:
-        ordered, order = candidates.softmax(dim=-1).sort(dim=-1, descending=True)
-        beyond = ordered.cumsum(dim=-1) - ordered >= settings.sampling_topp  # the first is never beyond
-        candidates = candidates.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -torch.inf)
-    words = torch.arange(vocab, device=keys.device)
-    noise = torch.stack(
-        [keyed_uniform(keys, words, (settings.seed * 1_000_003 + step) * beam + k) for k in range(beam)], dim=1
-    )  # (B, K, V)
-    token = (candidates - torch.log(-torch.log(noise))).argmax(dim=-1)  # Gumbel-max, (B, K)
-    return torch.arange(beam, device=keys.device).expand(rows, beam), token
-
-
-def _finish(
-    finished: list[list[Hypothesis]],
-    alive: Tensor,
-    tokens: Tensor,
-    places: Tensor,
-    origin: Tensor,
-    token: Tensor,
-    place: Tensor,
-    total: Tensor,
-    settings: SearchSettings,
-    end: int,
-) -> None:
-    """Close the hypotheses whose end is among their utterance's `beam` best candidates."""
+def _endings(token: Tensor, total: Tensor, origin: Tensor, end: int, beam: int) -> Iterator[tuple[int, int, int]]:
+    """(row, beam, column) of the hypotheses whose end is among their utterance's `beam` best candidates."""
     ending = (token == end) & total.isfinite()
-    ending[:, settings.beam :] = False
+    ending[:, beam:] = False
     for row, column in ending.nonzero().tolist():
-        hypotheses = finished[int(alive[row])]
-        if len(hypotheses) == settings.beam:
-            continue
-        k = int(origin[row, column])
-        ids = [*tokens[row, k].tolist(), end]
-        score = float(total[row, column])
-        if not settings.unnormalized:
-            score /= len(ids) ** settings.lenpen
-        hypotheses.append(Hypothesis(ids, [*places[row, k].tolist(), float(place[row, column])], score))
+        yield row, int(origin[row, column]), column
 
 
 def _continuing(token: Tensor, total: Tensor, end: int, beam: int, sampling: bool) -> Tensor:

@@ -52,7 +52,7 @@ class AdapterConfig(FairseqDataclass):
         default="audio", metadata={"help": "audio (or features of it), or units: <split>.km beside <split>.tsv"}
     )
     unit_vocabulary: int = field(default=0, metadata={"help": "number of different units, for --source units"})
-    unit_rate: float = field(default=50.0, metadata={"help": "units a second (before --collapse-units)"})
+    unit_rate: float = field(default=50.0, metadata={"help": "units per second (before --collapse-units)"})
     collapse_units: bool = field(default=False, metadata={"help": "read consecutive equal units as one"})
     hidden_size: int = field(default=768, metadata={"help": "Q-Former width"})
     layers: int = field(default=12, metadata={"help": "Q-Former layers"})

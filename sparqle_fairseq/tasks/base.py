@@ -23,9 +23,9 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.fairseq_fixes import early_stopping
 from sparqle_fairseq.fairseq_fixes.out_of_memory import OutOfMemoryGuard
 from sparqle_fairseq.generate.attention import check_can_look, frame_rate
-from sparqle_fairseq.generate.contrast import contrast_text
-from sparqle_fairseq.generate.generator import HypothesisGenerator, settings_of
-from sparqle_fairseq.generate.options import DecodingOptions, decoding_options
+from sparqle_fairseq.generate.generator import HypothesisGenerator
+from sparqle_fairseq.generate.limits import LengthRule
+from sparqle_fairseq.generate.options import DecodingOptions, decoding_options, settings_of
 from sparqle_fairseq.models.config import fill_new_options
 from sparqle_fairseq.models.encoders.stored_features import check_sources, settle_encoder
 from sparqle_fairseq.models.encoders.units import UnitEmbedding
@@ -280,21 +280,24 @@ class SpeechTask(FairseqTask):
         decoding = decoding or decoding_options(self.cfg)
         encoder = models[0].speech_encoder
         settings = settings_of(args, seed=int(self.cfg.seed), repetition_penalty=decoding.repetition_penalty)
-        if decoding.speech_contrast != "none":
-            args.print_step = True  # an I- line for each hypothesis, with what `inference_step` puts there
         alignment = getattr(args, "print_alignment", None)
         if alignment:
             logger.info("A- lines: frames of %g seconds and tokens, both from 0", 1 / frame_rate(models[0]))
         return HypothesisGenerator(
             settings,
+            LengthRule(
+                args.max_len_a,
+                args.max_len_b,
+                encoder.frame_rate,
+                encoder.sample_rate / encoder.frame_rate,
+                args.min_len,
+                decoding.min_tokens_per_second,
+                decoding.max_tokens_per_second,
+            ),
             pad=self.dictionary.pad(),
             end=self.dictionary.eos(),
-            max_len_a=args.max_len_a,
-            max_len_b=args.max_len_b,
-            samples_per_frame=encoder.sample_rate / encoder.frame_rate,
             alignment=alignment,
             nbest=args.nbest,
-            frame_rate=encoder.frame_rate,
             decoding=decoding,
             text_of=self.dictionary.string,
             score_reference=getattr(args, "score_reference", False),
@@ -307,11 +310,9 @@ class SpeechTask(FairseqTask):
             pad = self.dictionary.pad()
             tokens = [[token for token in row if token != pad] for row in sample["target"].tolist()]
             self.dictionary.remember(tokens, sample["reference"])
-        prefixes = sample["prefix"] if any(sample["prefix"]) else None
-        found = generator.generate(models, sample, prefixes=prefixes, **kwargs)
+        found = generator.generate(models, sample, **kwargs)
         for hypothesis in (hypothesis for hypotheses in found for hypothesis in hypotheses):
-            if "contrast" in hypothesis:
-                hypothesis["steps"] = contrast_text(hypothesis["contrast"], generator.unheard(hypothesis))
+            hypothesis["steps"] = generator.remarks(hypothesis)
         return found
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:

@@ -19,6 +19,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate import generator as module
 from sparqle_fairseq.generate.contrast import Contrast, contrast_text
 from sparqle_fairseq.generate.generator import REPETITION
+from sparqle_fairseq.generate.inspection import look_into
 from sparqle_fairseq.generate.mbr import expected_chrf, mbr_order, posterior
 from sparqle_fairseq.generate.options import DecodingOptions, decoding_options
 from sparqle_fairseq.tools.merge_results import lines_in_order, read_results
@@ -35,7 +36,7 @@ def build_generator(built, decoding=None, **options):
 
 def run(built, sample, decoding=None, prefixes=None, **options):
     generator = build_generator(built, decoding, **options)
-    return generator.generate([built.model], sample, prefixes=prefixes)
+    return generator.generate([built.model], sample if prefixes is None else {**sample, "prefix": prefixes})
 
 
 def log_probs_of(built, sample, texts):
@@ -56,14 +57,14 @@ class TestLengths:
         sample = batch(stage2, "test_fr", range(8))
         seconds = (~sample["net_input"]["padding_mask"]).sum(dim=1) / 16000
         assert seconds.unique().numel() > 1
-        limits = {"min_tokens_a_second": 20.0, "max_tokens_a_second": 30.0}
+        limits = {"min_tokens_per_second": 20.0, "max_tokens_per_second": 30.0}
         for length, row in zip(seconds.tolist(), run(stage2, sample, limits, max_len_b=100), strict=True):
             tokens = [len(hypothesis["tokens"]) - 1 for hypothesis in row]
             assert math.floor(20 * length) <= min(tokens)
             assert max(tokens) <= math.ceil(30 * length)
 
     def test_they_do_not_depend_on_the_batch(self, stage2):
-        limits = {"min_tokens_a_second": 20.0, "max_tokens_a_second": 30.0}
+        limits = {"min_tokens_per_second": 20.0, "max_tokens_per_second": 30.0}
         together = run(stage2, batch(stage2, "test_fr", range(8)), limits, max_len_b=100)
         for i in range(8):
             alone = run(stage2, batch(stage2, "test_fr", [i]), limits, max_len_b=100)
@@ -73,23 +74,25 @@ class TestLengths:
         sample = batch(stage2, "test_fr", range(4))["net_input"]
         speech = stage2.model.encode_speech(sample["source"], sample["padding_mask"])
         features = {**sample, "source": speech.values, "padding_mask": speech.padding_mask}
-        generator = build_generator(stage2, {"min_tokens_a_second": 40.0, "max_tokens_a_second": 50.0}, max_len_b=100)
-        for limits in (generator.min_lengths, lambda net_input: generator.max_lengths([stage2.model], net_input)):
-            difference = limits(sample) - limits(features)
+        generator = build_generator(
+            stage2, {"min_tokens_per_second": 40.0, "max_tokens_per_second": 50.0}, max_len_b=100
+        )
+        heard, stored = (generator.lengths.limits([stage2.model], net_input) for net_input in (sample, features))
+        for difference in (heard.most - stored.most, heard.fewest - stored.fewest):
             assert difference.abs().max() <= 2, "the encoder's last frames are of the window's length"
 
     def test_the_stricter_limit_counts(self, stage2):
         sample = batch(stage2, "test_fr", range(4))
-        for row in run(stage2, sample, {"min_tokens_a_second": 900.0, "max_tokens_a_second": 1000.0}, max_len_b=5):
+        for row in run(stage2, sample, {"min_tokens_per_second": 900.0, "max_tokens_per_second": 1000.0}, max_len_b=5):
             assert {len(hypothesis["tokens"]) for hypothesis in row} == {6}
-        for row in run(stage2, sample, {"max_tokens_a_second": 1e-6}, max_len_b=5):
+        for row in run(stage2, sample, {"max_tokens_per_second": 1e-6}, max_len_b=5):
             assert {len(hypothesis["tokens"]) for hypothesis in row} <= {1, 2}
 
     @pytest.mark.parametrize(
         ("options", "sentence"),
         [
-            ({"min_tokens_a_second": 5.0, "max_tokens_a_second": 3.0}, "is more than --max-tokens-a-second 3"),
-            ({"min_tokens_a_second": -1.0}, "--min-tokens-a-second -1 must be"),
+            ({"min_tokens_per_second": 5.0, "max_tokens_per_second": 3.0}, "is more than --max-tokens-per-second 3"),
+            ({"min_tokens_per_second": -1.0}, "--min-tokens-per-second -1 must be"),
             ({"repetition_penalty": 0.9}, "--repetition-penalty 0.9 must be 1"),
         ],
     )
@@ -187,6 +190,35 @@ class TestPrefix:
         texts = [built.task.dictionary.string(row[0]["tokens"]) for row in found]
         assert [text.startswith("Vert") for text in texts] == [True, False, True, False]
         assert [text.startswith("Le chat") for text in texts] == [False, True, False, True]
+
+    def test_a_validation_with_generation_begins_with_it(self, world, monkeypatch):
+        built = build_stage2(world, "--prefix", "Le chat", "--eval-generate")
+        usual, texts = module.HypothesisGenerator.generate, []
+
+        def overheard(*arguments, **options):
+            found = usual(*arguments, **options)
+            texts.extend(built.task.dictionary.string(row[0]["tokens"]) for row in found)
+            return found
+
+        monkeypatch.setattr(module.HypothesisGenerator, "generate", overheard)
+        built.task.valid_step(batch(built, "dev2", range(3)), built.model, built.criterion)
+        assert len(texts) == 3
+        assert all(text.startswith("Le chat") for text in texts)
+
+    def test_inspection_begins_with_it(self, world):
+        built = build_stage2(world, "--prefix", "Le chat")
+        built.task.load_dataset("dev2")
+        (look,) = look_into(built.task, built.model, built.task.dataset("dev2"), [0], beam=1)
+        assert look.hypothesis.startswith("Le chat")
+
+
+def test_the_options_of_a_caller_stay_as_they_are(stage2):
+    options = Namespace(**OPTIONS, print_step=False)
+    before = vars(options).copy()
+    for _ in range(2):
+        decoding = decoding_options(DecodingOptions(speech_contrast="removed"))
+        stage2.task.build_generator([stage2.model], options, decoding=decoding)
+    assert vars(options) == before
 
 
 class TestReferences:
@@ -342,12 +374,14 @@ def test_the_command_reads_the_options_and_prints_contrasts_with_hypotheses(worl
     train_here(finetune_arguments(world, tmp_path, "--speech-encoder", world.encoder, *small, updates=1))
     checkpoint = tmp_path / "checkpoint_last.pt"
     more = ["--speech-contrast", "removed", "--least-contrast", 1000, "--rerank", "mbr", "--prefix", "Vert"]
-    more += ["--max-tokens-a-second", 30, "--min-tokens-a-second", 1, "--repetition-penalty", 1.1, "--loop-guard"]
+    more += ["--max-tokens-per-second", 30, "--min-tokens-per-second", 1, "--repetition-penalty", 1.1, "--loop-guard"]
     path = generate_here(world, checkpoint, *more, "--beam", 2)
     contrasts, hypotheses = lines(path.read_text(), "I"), lines(path.read_text(), "D")
     assert contrasts.keys() == hypotheses.keys() == set(range(16))
-    assert all(len(line.split("\t")) == 4 and line.endswith("\tunheard") for line in contrasts.values())
+    assert all(len(line.split("\t")) == 5 and line.endswith("\tunheard") for line in contrasts.values())
     assert all(line.split("\t", 1)[1].startswith("Vert") for line in hypotheses.values())
     assert sum(line.startswith("I-") for line in lines_in_order(read_results([path]))) == 16
     plain = lines(generate_here(world, checkpoint, "--beam", 2).read_text(), "I")
-    assert not plain
+    assert plain.keys() == hypotheses.keys()
+    assert set(plain.values()) <= {"end", "length"}
+    assert "length" in plain.values(), "a model that learned nothing does not come to an end in 12 tokens"

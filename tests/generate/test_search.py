@@ -13,7 +13,8 @@ from generation import OPTIONS, answers, generate
 from tiny_models import batch
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.generate.generator import settings_of
+from sparqle_fairseq.generate.limits import Limits
+from sparqle_fairseq.generate.options import settings_of
 from sparqle_fairseq.generate.search import EnsembleDecoder, SearchSettings, search
 
 
@@ -178,8 +179,8 @@ class Urn:
 
 def draw(count, **settings):
     found = search(
-        Urn(), count, SearchSettings(beam=1, sampling=True, **settings), pad=4, end=0,
-        max_lengths=torch.full((count,), 5), keys=torch.arange(count),
+        Urn(), count, SearchSettings(beam=1, sampling=True, **settings), Limits.at_most(torch.full((count,), 5)),
+        pad=4, end=0, keys=torch.arange(count),
     )  # fmt: skip
     return [row[0].tokens[0] for row in found]
 

@@ -29,7 +29,7 @@ class StoredEncoder:
     """What a store says of the encoder that made it: the contents of `encoder.json`."""
 
     identity: dict[str, Any]  # as in `SpeechEncoder.identity`
-    frame_rate: float  # frames a second
+    frame_rate: float  # frames per second
     min_samples: int  # fewest samples that give a frame
     precision: str  # of the features, one of PRECISIONS
     stamp: str  # of the encoder's file; an unchanged file needs no second look

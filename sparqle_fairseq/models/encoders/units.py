@@ -17,7 +17,7 @@ class UnitEmbedding(nn.Module):
     Args:
         vocabulary: number of units.
         width: W, size of a unit's vector.
-        frame_rate: units a second; after collapsing, before which it is counted.
+        frame_rate: units per second; after collapsing, before which it is counted.
         collapsed: whether consecutive equal units are read as one.
     """
 
@@ -57,7 +57,7 @@ def unit_embedding(config: Any) -> Any:
     if config.unit_vocabulary < 1:
         raise SparqleError("--source units needs --unit-vocabulary, the number of k-means clusters")
     if config.unit_rate <= 0:
-        raise SparqleError(f"--unit-rate {config.unit_rate:g} must be above 0, in units a second")
+        raise SparqleError(f"--unit-rate {config.unit_rate:g} must be above 0, in units per second")
     if config.speech_encoder:
         raise SparqleError("--source units reads no audio; leave --speech-encoder out, or --source units")
     return UnitEmbedding(config.unit_vocabulary, config.hidden_size, config.unit_rate, config.collapse_units)

@@ -78,7 +78,7 @@ class Summary:
 
     @property
     def speed(self) -> float:
-        """Seconds of audio in a second."""
+        """Seconds of audio per second."""
         return self.audio_seconds / self.wall_seconds if self.wall_seconds else 0.0
 
 
@@ -174,7 +174,7 @@ class _Run:
                     for batch, waveforms in self._read(batches(run, self.options.batch_seconds)):
                         self._append(shard, batch, waveforms)
                         self.stored += batch
-                        progress.set_postfix_str(f"{self._speed(progress):.1f} s of audio a second", refresh=False)
+                        progress.set_postfix_str(f"{self._speed(progress):.1f} s of audio per second", refresh=False)
                         heard = sum(recording.seconds for recording in batch) / 3600
                         progress.update(min(heard, hours - progress.n))  # sums in another order round otherwise
                     shard.finish()

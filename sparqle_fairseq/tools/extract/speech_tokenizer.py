@@ -40,7 +40,7 @@ class SpeechTokenizer:
     def __init__(self, network: nn.Module, config: dict[str, Any]) -> None:
         self._network: Any = network.eval().requires_grad_(False)
         self.sample_rate = int(config["sample_rate"])
-        self.unit_rate = self.sample_rate / math.prod(config["strides"])  # units a second
+        self.unit_rate = self.sample_rate / math.prod(config["strides"])  # units per second
         self.vocabulary = int(config["codebook_size"])
 
     @classmethod

@@ -38,6 +38,7 @@ def draw_report(
     name: str | None = None,
     rows: int = 8,
     to: str | None = None,
+    prefix: str | None = None,
     beam: int = 4,
     speech_encoder: str | None = None,
     llm: str | None = None,
@@ -53,6 +54,7 @@ def draw_report(
         name: id of a row of the manifest; None takes the first.
         rows: transcripts in the similarity matrix.
         to: language of an audio file's translation; None transcribes.
+        prefix: what the hypothesis begins with, where its row names nothing else; None is the checkpoint's own.
         beam: of the search for the hypothesis.
         speech_encoder, llm, cpu: as for `load_trained`.
         audio_root: folder of relative audio paths in the manifest.
@@ -73,6 +75,8 @@ def draw_report(
     if rows < 2:
         raise SparqleError(f"--rows {rows} makes no similarity matrix; give a number from 2")
     trained = load_trained(model, speech_encoder=speech_encoder, llm=llm, cpu=cpu)
+    if prefix is not None:
+        trained.task.cfg.prefix = prefix
     if is_manifest:
         dataset = load_rows(trained, utterance, audio_root)
         index = _index_of(dataset, name, utterance)
@@ -103,6 +107,7 @@ def summary(report: Report) -> dict[str, Any]:
         "frame_seconds": 1 / look.frame_rate,
         "reference": look.reference,
         "hypothesis": look.hypothesis,
+        "ended": look.ended,
         "tokens": [
             {"token": token, "seconds": round(float(seconds), 3)}
             for token, seconds in zip(look.tokens, look.token_seconds, strict=True)

@@ -19,18 +19,18 @@ MEMORY_ROWS = {
 }
 
 
-def as_dictionary(plan: Plan, steps_a_second: float | None = None) -> dict[str, Any]:
+def as_dictionary(plan: Plan, steps_per_second: float | None = None) -> dict[str, Any]:
     """For `--json`; sizes in bytes."""
     stages = []
     for stage in plan.stages:
         one = {**asdict(stage), "memory": stage.memory}
-        if steps_a_second is not None:
-            one["hours"] = stage.steps / steps_a_second / 3600
+        if steps_per_second is not None:
+            one["hours"] = stage.steps / steps_per_second / 3600
         stages.append(one)
     return {"feature_store": plan.store, "stages": stages}
 
 
-def show(plan: Plan, run: Run, steps_a_second: float | None = None) -> None:
+def show(plan: Plan, run: Run, steps_per_second: float | None = None) -> None:
     """Print the tables."""
     from rich.console import Console
     from rich.table import Table
@@ -52,9 +52,9 @@ def show(plan: Plan, run: Run, steps_a_second: float | None = None) -> None:
     row("utterances an update", [f"{stage.batch * run.gpus * run.update_freq}" for stage in plan.stages])
     row("updates an epoch", [f"{stage.steps_an_epoch:,}" for stage in plan.stages])
     row(f"updates in {run.epochs:g} epochs", [f"{stage.steps:,}" for stage in plan.stages])
-    if steps_a_second is not None:
-        hours = [f"{stage.steps / steps_a_second / 3600:,.1f} h" for stage in plan.stages]
-        row(f"at {steps_a_second:g} updates a second", hours)
+    if steps_per_second is not None:
+        hours = [f"{stage.steps / steps_per_second / 3600:,.1f} h" for stage in plan.stages]
+        row(f"at {steps_per_second:g} updates per second", hours)
     row("a checkpoint", [size(stage.checkpoint) for stage in plan.stages])
     row("  without optimizer", [size(stage.checkpoint_without_optimizer) for stage in plan.stages])
     console = Console(highlight=False)

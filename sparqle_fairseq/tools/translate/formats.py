@@ -17,6 +17,7 @@ class Line:
     end: float
     text: str
     score: float
+    ended: str = "end"  # `generate.limits.Ended`
     flag: str | None = None
 
 
@@ -91,7 +92,7 @@ class WebVTT:
 class Table:
     """Tab-separated values with a header line; without one where the table goes on."""
 
-    COLUMNS = ("audio", "start", "end", "language", "text", "score", "flag")
+    COLUMNS = ("audio", "start", "end", "language", "text", "score", "ended", "flag")
 
     def __init__(self, header: bool = True) -> None:
         self.header = header
@@ -104,7 +105,7 @@ class Table:
     def line(self, line: Line) -> str:
         about = self.about
         cells = (about.audio, f"{line.start:.3f}", f"{line.end:.3f}", about.language, line.text, f"{line.score:.4f}")
-        return "\t".join(map(_in_one_line, (*cells, line.flag or ""))) + "\n"
+        return "\t".join(map(_in_one_line, (*cells, line.ended, line.flag or ""))) + "\n"
 
     def tail(self) -> str:
         return ""

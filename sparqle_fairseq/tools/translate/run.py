@@ -232,21 +232,22 @@ def _where(kept: str | None) -> str:
 
 
 def _line(segment: Segment, text: Text) -> Line:
-    return Line(segment.start_seconds, segment.end_seconds, text.text, text.score, text.flag)
+    return Line(segment.start_seconds, segment.end_seconds, text.text, text.score, text.ended, text.flag)
 
 
-_FLAGS = {
+_NOTES = {
     "repetition": "the text repeated itself and was made again without repetition; look at it",
     "unheard": "the text is as likely without the recording; the model may have made it up",
-    "cut short": "the text was cut at its longest length; raise --tokens-per-second if its end is missing",
+    "length": "the text was cut at its longest length; raise --tokens-per-second if its end is missing",
+    "room": "the text was cut where the model's room for tokens ended; lower --max-segment-seconds",
 }
 
 
 def _note_flags(console: Console, recording: Recording, targets: Sequence[Target], lines: Sequence[Line]) -> None:
     for target, line in zip(targets, lines, strict=True):
-        if line.flag:
-            where = f"{recording.name}, {line.start:.1f} to {line.end:.1f} seconds, {target.language}"
-            console.note(f"{where}: {_FLAGS[line.flag]}")
+        where = f"{recording.name}, {line.start:.1f} to {line.end:.1f} seconds, {target.language}"
+        for note in filter(None, (_NOTES.get(line.ended), _NOTES.get(line.flag or ""))):
+            console.note(f"{where}: {note}")
 
 
 # ---- what the request means

@@ -15,6 +15,7 @@ from sparqle_fairseq.data.manifest import ManifestRow
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.contrast import UNHEARD
 from sparqle_fairseq.generate.generator import HypothesisGenerator
+from sparqle_fairseq.generate.limits import Ended
 from sparqle_fairseq.generate.options import DecodingOptions, decoding_options
 from sparqle_fairseq.models.encoders import SpeechFeatures
 from sparqle_fairseq.tasks.loading import Trained
@@ -23,8 +24,6 @@ from sparqle_fairseq.tools.translate.segments import Segment
 
 # Tokens that a hypothesis may have beside those for its seconds: a short "yes" can be a long word elsewhere.
 SPARE_TOKENS = 20
-
-CUT_SHORT = "cut short"
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ class Target:
 class Text:
     text: str
     score: float  # mean log-probability of its tokens (to the power of --lenpen)
-    flag: str | None = None  # REPETITION, UNHEARD, CUT_SHORT, or nothing to say
+    ended: Ended = "end"
+    flag: str | None = None  # REPETITION, UNHEARD, or nothing to say
 
 
 class Translator:
@@ -110,25 +110,15 @@ class Translator:
 
     def _search(self, speech: SpeechFeatures, segments: Sequence[Segment], target: Target) -> list[Text]:
         sample = self._sample(speech, segments, target)
-        limits = self.generator.max_lengths([self.model], sample["net_input"]).tolist()
-        prefixes = sample["prefix"] if any(sample["prefix"]) else None
-        best = [row[0] for row in self.generator.generate([self.model], sample, prefixes=prefixes)]
         return [
             Text(
-                self.task.target_dictionary.string(hypothesis["tokens"]),
-                float(hypothesis["score"]),
-                self._flag(hypothesis, limit),
+                self.task.target_dictionary.string(best["tokens"]),
+                float(best["score"]),
+                best["ended"],
+                best["flag"] or (UNHEARD if self.generator.unheard(best) else None),
             )
-            for hypothesis, limit in zip(best, limits, strict=True)
+            for best, *_ in self.generator.generate([self.model], sample)
         ]
-
-    def _flag(self, hypothesis: dict[str, Any], limit: int) -> str | None:
-        """What a reader must know of a text first."""
-        if hypothesis["flag"]:
-            return hypothesis["flag"]
-        if self.generator.unheard(hypothesis):
-            return UNHEARD
-        return CUT_SHORT if len(hypothesis["tokens"]) > limit else None
 
     def _sample(self, speech: SpeechFeatures, segments: Sequence[Segment], target: Target) -> dict[str, Any]:
         """The batch that generation gets: rows of a manifest without references, built as training builds them."""
@@ -170,7 +160,7 @@ class Translator:
             max_len_b=SPARE_TOKENS,
         )
         decoding = DecodingOptions(
-            min_tokens_a_second=settings.min_tokens_per_second,
+            min_tokens_per_second=settings.min_tokens_per_second,
             repetition_penalty=settings.repetition_penalty,
             loop_guard=settings.guard,
             prefix=settings.prefix,

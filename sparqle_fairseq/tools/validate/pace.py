@@ -1,4 +1,4 @@
-"""How much text a recording may hold: letters a second, for languages with and without spaces."""
+"""How much text a recording may hold: letters per second, for languages with and without spaces."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def _count(pattern: regex.Pattern[str], text: str) -> int:
 
 
 def check_pace(text: str, seconds: float, slowest: float, fastest: float) -> str | None:
-    """What is wrong where nobody speaks `text` in `seconds`. The two limits are letters a second."""
+    """What is wrong where nobody speaks `text` in `seconds`. The two limits are letters per second."""
     count = letters(text)
     if not count or not seconds:
         return None
     pace = f"{count:.0f} letters in {seconds:.1f} seconds"
     if count > fastest * (seconds + _CUT_CLOSE):
-        return f"{pace}, more than {fastest:g} a second; the text is another recording's, or the end is missing"
+        return f"{pace}, more than {fastest:g} per second; the text is another recording's, or the end is missing"
     if count < slowest * (seconds - _SILENCE):
-        return f"{pace}, fewer than {slowest:g} a second; part of the text is missing, or the audio is not cut"
+        return f"{pace}, fewer than {slowest:g} per second; part of the text is missing, or the audio is not cut"
     return None
 
 

@@ -20,7 +20,7 @@ class Settings:
     silence_db: float = -60.0  # dB below full scale; a recording whose peak is lower is silent
     clipped_percent: float = 0.1  # of the samples
     script_share: float = 0.5  # of the letters that must be of the language's script
-    min_pace: float = 2.0  # letters a second
+    min_pace: float = 2.0  # letters per second
     max_pace: float = 30.0
     shared_letters: float = 20.0  # shorter texts may stand in two splits
     splits: bool = False  # there are several: gather what tells equal texts and recordings

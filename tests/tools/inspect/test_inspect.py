@@ -39,6 +39,7 @@ def test_stage1_draws_everything_into_one_picture(world, checkpoints, tmp_path, 
     said = json.loads(inspect(capsys, *arguments, "--out", out, "--rows", 5, "--json").out)
     assert said["files"] == [str(out)]
     assert said["utterance"] == name == said["similarity"]["utterances"][0]
+    assert said["ended"] in ("end", "length", "room")
     assert np.shape(said["similarity"]["cosines"]) == (5, 5)
     assert np.abs(said["similarity"]["cosines"]).max() <= 1
     texts = {row.id: row.src_text for row in map(read_manifest(world.data / "test.tsv").row, range(16))}
@@ -121,3 +122,8 @@ def test_every_option_of_the_documents_commands_exists():
     assert len(found) == 3
     for words in found:
         command.make_context("inspect", words[2:])  # raises where an option is unknown
+
+
+def test_the_hypothesis_begins_as_it_is_told(world, checkpoints, tmp_path, capsys):
+    arguments = [world.data / "test_fr.tsv", "--model", checkpoints.stage2, "--out", tmp_path / "x.png", "--json"]
+    assert json.loads(inspect(capsys, *arguments, "--prefix", "Le chat").out)["hypothesis"].startswith("Le chat")

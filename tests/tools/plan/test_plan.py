@@ -74,7 +74,7 @@ def test_what_the_backward_pass_keeps_counts_and_logits_are_told_apart():
 def small() -> dict[str, Any]:
     """The plan of a tiny run of both stages, as the command prints it."""
     done = subprocess.run(
-        [sys.executable, "-m", "sparqle_fairseq.cli.main", "plan", *SMALL, *LLM, "--json", "--steps-a-second", "2",
+        [sys.executable, "-m", "sparqle_fairseq.cli.main", "plan", *SMALL, *LLM, "--json", "--steps-per-second", "2",
          "--max-tokens-stage2", "320000", "--gpu-memory", "0.05", "--update-freq", "2", "--gpus", "4"],
         capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from sparqle_fairseq.tools.translate.formats import FORMATS, About, Line, open_f
 
 LINES = [
     Line(0.0, 2.1164, "Il y a un chat.", -0.0658),
-    Line(59.9996, 3661.5, "Zwei Zeilen,\n\nmit <i>Zeichen</i> & --> Pfeil\tund Tab", -1.5, "repetition"),
+    Line(59.9996, 3661.5, "Zwei Zeilen,\n\nmit <i>Zeichen</i> & --> Pfeil\tund Tab", -1.5, "length", "repetition"),
     Line(3700, 3701, "Ende", 0.0),
 ]
 ABOUT = About("talk.wav", "fr", "translation")
@@ -51,7 +51,7 @@ def test_the_table_has_a_row_for_each_segment():
     rows = list(csv.DictReader(io.StringIO(written("tsv")), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert [row["start"] for row in rows] == ["0.000", "60.000", "3700.000"]
     assert rows[1]["text"] == "Zwei Zeilen, mit <i>Zeichen</i> & --> Pfeil und Tab"
-    assert rows[1]["flag"] == "repetition"
+    assert (rows[1]["ended"], rows[1]["flag"]) == ("length", "repetition")
     assert {row["language"] for row in rows} == {"fr"}
 
 
@@ -64,6 +64,7 @@ def test_json_holds_all_of_it():
         "end": 2.116,
         "text": "Il y a un chat.",
         "score": -0.0658,
+        "ended": "end",
         "flag": None,
     }
 

@@ -16,7 +16,7 @@ from sparqle_fairseq.generate.generator import REPETITION
 from sparqle_fairseq.generate.guard import is_loop
 from sparqle_fairseq.tasks.loading import Trained
 from sparqle_fairseq.tools.translate.segments import Segment
-from sparqle_fairseq.tools.translate.translator import CUT_SHORT, Settings, Target, Translator
+from sparqle_fairseq.tools.translate.translator import Settings, Target, Translator
 
 FRENCH, GERMAN, ENGLISH = Target("translation", "fr"), Target("translation", "de"), Target("transcription", "en")
 
@@ -119,11 +119,12 @@ def test_only_what_loops_is_made_again_and_flagged(looping):
             assert new == old
 
 
-def test_a_text_that_fills_its_room_is_flagged(looping):
+def test_a_text_says_why_it_ended(looping, monkeypatch):
     built, *_ = looping
     short = Translator(trained(built), Settings(beam=1, tokens_per_second=1, guard=False))
-    texts = [row[0] for row in short(SEGMENTS, [FRENCH])]
-    assert any(text.flag == CUT_SHORT for text in texts)
+    assert any(text.ended == "length" for (text,) in short(SEGMENTS, [FRENCH]))
+    monkeypatch.setattr(built.model, "max_answer_tokens", lambda _: 3)
+    assert any(text.ended == "room" for (text,) in short(SEGMENTS, [FRENCH]))
 
 
 def test_options_reach_the_search(stage2):
@@ -131,7 +132,7 @@ def test_options_reach_the_search(stage2):
         trained(stage2), Settings(beam=3, lenpen=0.5, no_repeat_ngram_size=2, tokens_per_second=25)
     ).generator
     assert (settings.settings.beam, settings.settings.lenpen, settings.settings.no_repeat_ngram_size) == (3, 0.5, 2)
-    assert settings.max_len_a == pytest.approx(25 / stage2.model.speech_encoder.frame_rate)
+    assert settings.lengths.max_len_a == pytest.approx(25 / stage2.model.speech_encoder.frame_rate)
 
 
 def test_a_stage1_model_transcribes_and_says_that_it_cannot_translate(world):
