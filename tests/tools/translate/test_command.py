@@ -86,7 +86,7 @@ def test_screen_text_names_recordings_and_languages_where_there_are_several(spar
 def test_a_table_holds_all_recordings_under_one_header(sparqle, speech, talk):
     _, out, _ = sparqle(talk, speech, "--to", "fr,de", "--segment", "fixed", "--format", "tsv")
     rows = [line.split("\t") for line in out.splitlines()]
-    assert rows[0] == ["audio", "start", "end", "language", "text", "score", "flag"]
+    assert rows[0] == ["audio", "start", "end", "language", "text", "score", "ended", "flag"]
     assert [row[0] for row in rows[1:]] == [str(talk)] * 2 + [str(speech)] * 2
     assert [row[3] for row in rows[1:]] == ["fr", "de"] * 2
 
