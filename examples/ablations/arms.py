@@ -43,9 +43,9 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
     # What each of the three published losses brings, and how two of them are set.
     "losses": (
         PUBLISHED,
-        Arm("stm+stg", ("--stc-weight", 0)),
-        Arm("stc+stg", ("--stm-weight", 0)),
-        Arm("stc+stm", ("--stg-weight", 0)),
+        Arm("stm+stg", ("--objective", "stm+stg")),
+        Arm("stc+stg", ("--objective", "stc+stg")),
+        Arm("stc+stm", ("--objective", "stc+stm")),
         Arm("no smoothing of stc", ("--stc-smoothing", 0)),
         Arm("uniform negatives", ("--stm-negatives", "uniform")),
         LLM_CTC,

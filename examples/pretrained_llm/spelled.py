@@ -26,7 +26,7 @@ from results import write_json  # noqa: E402
 
 from sparqle_fairseq.data.dataset import SpeechDataset  # noqa: E402
 from sparqle_fairseq.errors import SparqleError  # noqa: E402
-from sparqle_fairseq.models.stage1.heads import BLANK  # noqa: E402
+from sparqle_fairseq.models.qformer.compression import BLANK  # noqa: E402
 from sparqle_fairseq.scoring.scores import score  # noqa: E402
 from sparqle_fairseq.tasks.loading import Trained, load_rows, load_trained  # noqa: E402
 

@@ -11,6 +11,9 @@ from sparqle_fairseq.errors import SparqleError
 
 @click.command(short_help="Memory, disk and steps of a run, beforehand.")
 @click.option("--encoder", default="large", show_default=True, help="base, large, xlarge, or a fairseq checkpoint")
+@click.option(
+    "--objective", default="sparqle", show_default=True, help="what stage 1 learns from, as fairseq-train's --objective"
+)
 @click.option("--llm", help="folder or hub id of the LLM; its weights are not read")
 @click.option("--llm-params", type=float, help="in place of --llm: number of parameters, such as 8e9")
 @click.option("--llm-width", type=int, default=4096, show_default=True, help="its hidden size")

@@ -2,9 +2,9 @@
 
 # fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar, get_type_hints
 
 import torch
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
@@ -20,12 +20,26 @@ from sparqle_fairseq.models.qformer.front_end import DOWNSAMPLING
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
 from sparqle_fairseq.models.qformer.projector import PROJECTORS
 from sparqle_fairseq.models.qformer.qformer import QUERY_STARTS, SPEECH_ENTRIES, QFormerConfig
-from sparqle_fairseq.models.stage1.adapter import NEGATIVES
-from sparqle_fairseq.models.stage1.adversary import ADVERSARY_INPUTS, ADVERSARY_NORMS
-from sparqle_fairseq.models.stage1.objectives import OBJECTIVES, SUMS
+from sparqle_fairseq.models.stage1.objectives import PUBLISHED, SUMS, kinds, objective_text
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SOURCES = ("audio", "units")
+_Class = TypeVar("_Class", bound=type[Any])
+
+
+def with_options(kinds: Iterable[type[Any]]) -> Callable[[_Class], _Class]:
+    """Class decorator below `dataclass`: the fields of plain dataclasses become options too, each name once."""
+
+    def add(config: _Class) -> _Class:
+        for kind in kinds:
+            types = get_type_hints(kind)
+            for option in fields(kind):
+                choices = option.metadata.get("choices")
+                config.__annotations__[option.name] = ChoiceEnum(list(choices)) if choices else types[option.name]
+                setattr(config, option.name, field(default=option.default, metadata={"help": option.metadata["help"]}))
+        return config
+
+    return add
 
 
 @dataclass
@@ -113,11 +127,13 @@ class AdapterConfig(FairseqDataclass):
 
 
 @dataclass
+@with_options(kind.Options for kind in kinds())
 class PretrainModelConfig(AdapterConfig):
     objective: str = field(
         default="sparqle",
         metadata={
-            "help": f"what stage 1 learns from: {', '.join((*SUMS, *OBJECTIVES))}, or a sum such as llm-ctc+0.5*stg"
+            "help": f"what stage 1 learns from: {', '.join([*SUMS, *(kind.name for kind in kinds())])}, or a sum such "
+            "as llm-ctc+0.5*stg"
         },
     )
     llm: Optional[str] = field(
@@ -127,31 +143,6 @@ class PretrainModelConfig(AdapterConfig):
     llm_dtype: ChoiceEnum(list(DTYPES)) = field(  # type: ignore[valid-type]
         default="fp32", metadata={"help": "for --objective llm-ctc: precision of the LLM's embeddings"}
     )
-    llm_ctc_sample: int = field(
-        default=0,
-        metadata={
-            "help": "for --objective llm-ctc: in training, sum the softmax over the batch's tokens and so many others "
-            "of the LLM's vocabulary, drawn anew in each step: much cheaper; 0 = over all"
-        },
-    )
-    stm_negatives: ChoiceEnum(list(NEGATIVES)) = field(  # type: ignore[valid-type]
-        default="hard",
-        metadata={"help": "negatives of matching: drawn by similarity (hard, as published) or evenly (uniform)"},
-    )
-    adversarial_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "weight of a classifier that must not tell transcripts (src_text) from translations (tgt_text) by "
-            "their text features; 0 = off"
-        },
-    )
-    adversarial_input: ChoiceEnum(list(ADVERSARY_INPUTS)) = field(  # type: ignore[valid-type]
-        default="features",
-        metadata={"help": "what it reads: features (of the contrastive space) or hidden (the text's [CLS] output)"},
-    )
-    adversarial_norm: ChoiceEnum(list(ADVERSARY_NORMS)) = field(  # type: ignore[valid-type]
-        default="batch", metadata={"help": "between its layers: batch (BatchNorm over all processes) or none"}
-    )
     text_tokenizer: Optional[str] = field(
         default=None,
         metadata={"help": "BERT-like tokenizer of the transcripts, folder or hub id; by default that of --bert"},
@@ -159,8 +150,6 @@ class PretrainModelConfig(AdapterConfig):
     bert: Optional[str] = field(
         default=None, metadata={"help": "start the Q-Former from this BERT, folder or hub id; by default at random"}
     )
-    contrastive_width: int = field(default=256, metadata={"help": "width of the space of the contrastive loss"})
-    temperature: float = field(default=0.07, metadata={"help": "temperature that the contrastive loss starts from"})
 
 
 @dataclass
@@ -302,3 +291,20 @@ def fill_new_options(cfg: Any) -> None:
         for option in fields(MODEL_DATACLASS_REGISTRY[model]):
             if option.name not in cfg:
                 cfg[option.name] = option.default
+        if "objective" in cfg:
+            cfg.objective = objective_text(cfg)
+            cfg.pop("adversarial_weight", None)
+
+
+def take_loss_weights(cfg: Any, model: Any) -> None:
+    """Turn the criterion's options of an old checkpoint into today's: weights of their own multiplied --objective's."""
+    for name in PUBLISHED:
+        option = f"{name}_weight"
+        if option not in cfg:
+            continue
+        with open_dict(cfg):
+            weight = float(cfg.pop(option))
+        if name in model.objective:
+            model.objective[name] *= weight
+            if not weight:
+                del model.objective[name], model.adapter.objectives[name]

@@ -8,7 +8,8 @@ from fairseq.tasks import register_task
 
 from sparqle_fairseq.data.transcripts import TranscriptSide
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.stage1.objectives import ADVERSARIAL
+from sparqle_fairseq.models.config import take_loss_weights
+from sparqle_fairseq.models.stage1.objectives import kind_of
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import PretrainTaskConfig
 
@@ -23,18 +24,28 @@ class PretrainTask(SpeechTask):
 
     def text_side(self, training: bool, saved: Any) -> TranscriptSide:
         positions = self.model.adapter.qformer.config.max_text_positions
-        pairs = ADVERSARIAL in self.model.objective
-        return TranscriptSide(self.model.tokenizer, positions, self.model.llm_tokenizer, pairs)
+        return TranscriptSide(
+            self.model.tokenizer, positions, self.model.llm_tokenizer, pairs=bool(self._readers_of_translations())
+        )
+
+    def _readers_of_translations(self) -> list[str]:
+        return [name for name in self.model.objective if kind_of(name).reads_translations]
 
     def load_dataset(self, split: str, *args: Any, **kwargs: Any) -> None:
         super().load_dataset(split, *args, **kwargs)
-        if split == self.cfg.train_subset and kwargs.get("task_cfg") is None and ADVERSARIAL in self.model.objective:
+        readers = self._readers_of_translations()
+        if readers and split == self.cfg.train_subset and kwargs.get("task_cfg") is None:
             manifests = self.datasets[split].manifests
             if not any("tgt_text" in manifest.columns and manifest.is_translation().any() for manifest in manifests):
                 raise SparqleError(
-                    f"--adversarial-weight reads transcripts and their translations, and {split} has no translation "
-                    "row with tgt_text; leave the option out or add such rows"
+                    f"--objective {'+'.join(readers)} reads transcripts and their translations, and {split} has no "
+                    "translation row with tgt_text; leave it out or add such rows"
                 )
+
+    def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> Any:
+        """fairseq's; the options may be those of a checkpoint, which may be older."""
+        take_loss_weights(cfg, self.model)
+        return super().build_criterion(cfg, from_checkpoint)
 
     def train_step(
         self,

@@ -22,8 +22,8 @@ from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.llm.llm import load_llm
-from sparqle_fairseq.models.stage1.heads import LLMSpace
 from sparqle_fairseq.models.stage1.losses import ctc_emissions, sample_vocabulary
+from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
 
 RECIPE = ROOT / "examples" / "pretrained_llm"
 sys.path += [str(RECIPE.parent), str(RECIPE.parent / "whisper_encoder")]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sparqle_fairseq.models.stage1.heads import BLANK
+# The blank among the labels of queries, where a token is 1 + its id.
+BLANK = 0
 
 
 def join_repeats(points: Tensor, labels: Tensor, padding_mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -464,6 +464,11 @@ class QFormer(nn.Module):
         return sinusoidal_positions(share * self.config.queries, width)
 
 
+def of_text_branch(name: str) -> bool:
+    """Whether a tensor of a Q-Former, such as text.words.weight, is one that `QFormer(with_text=False)` lacks."""
+    return name.startswith("text.") or ".text_ffn." in name
+
+
 def _join_windows(x: Tensor, windows: int) -> Tensor:
     """Keys or values of windows (B * N, heads, Q / N, H / heads) -> of utterances (B, heads, Q, H / heads)."""
     return x.unflatten(0, (-1, windows)).transpose(1, 2).flatten(2, 3)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sparqle_fairseq.models.qformer.qformer import KeyValue
-
-if TYPE_CHECKING:
-    from sparqle_fairseq.models.stage1.model import PretrainModel
+from sparqle_fairseq.models.encoders import SpeechFeatures
+from sparqle_fairseq.models.qformer.qformer import KeyValue, QFormer
 
 
 class TextState(NamedTuple):
@@ -20,21 +19,30 @@ class TextState(NamedTuple):
 
 
 class Transcriber:
-    def __init__(self, model: PretrainModel) -> None:
-        self.model = model
-        self.vocab_size = model.tokenizer.vocab_size
+    """`encode` gives the features of speech and its padding mask; `decode_token` is [DEC], which starts a text."""
+
+    def __init__(
+        self,
+        qformer: QFormer,
+        encode: Callable[[Tensor, Tensor], SpeechFeatures],
+        decode_token: int,
+    ) -> None:
+        self.qformer = qformer
+        self.encode = encode
+        self.decode_token = decode_token
+        self.vocab_size = qformer.config.vocab_size
 
     def start(self, net_input: dict[str, Any]) -> tuple[Tensor, TextState]:
-        speech = self.model.encode_speech(net_input["source"], net_input["padding_mask"])
-        qformer = self.model.adapter.qformer
-        queries = qformer.query(qformer.read_speech(speech.values, speech.padding_mask))
-        first = torch.full((speech.values.size(0),), self.model.tokenizer.decode_token, device=speech.values.device)
+        speech = self.encode(net_input["source"], net_input["padding_mask"])
+        queries = self.qformer.query(self.qformer.read_speech(speech.values, speech.padding_mask))
+        first = torch.full((speech.values.size(0),), self.decode_token, device=speech.values.device)
         return self.step(first, TextState(queries.cache, 0, queries.padding_mask))
 
     def step(self, tokens: Tensor, state: TextState) -> tuple[Tensor, TextState]:
-        qformer = self.model.adapter.qformer
-        hidden, cache = qformer.decode_text(tokens[:, None], None, state.cache, state.past_tokens, state.query_padding)
-        return qformer.predict(hidden[:, 0]), TextState(cache, state.past_tokens + 1, state.query_padding)
+        hidden, cache = self.qformer.decode_text(
+            tokens[:, None], None, state.cache, state.past_tokens, state.query_padding
+        )
+        return self.qformer.predict(hidden[:, 0]), TextState(cache, state.past_tokens + 1, state.query_padding)
 
     def reorder(self, state: TextState, rows: Tensor) -> TextState:
         cache = [(key.index_select(0, rows), value.index_select(0, rows)) for key, value in state.cache]

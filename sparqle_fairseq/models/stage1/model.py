@@ -1,8 +1,7 @@
-"""Model `sparqle_qformer` of stage 1: frozen speech encoder and Q-Former with its three heads."""
+"""Model `sparqle_qformer` of stage 1: frozen speech encoder, and the Q-Former with the heads of its objectives."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, cast
 
 from fairseq.models import register_model, register_model_architecture
@@ -26,9 +25,10 @@ from sparqle_fairseq.models.encoders.stored_features import open_feature_reader
 from sparqle_fairseq.models.encoders.units import unit_embedding
 from sparqle_fairseq.models.llm.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.qformer.bert import load_bert
-from sparqle_fairseq.models.stage1.adapter import Foreign, Stage1Adapter, Stage1Output, Stage1Text
+from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
+from sparqle_fairseq.models.stage1.batch import Foreign, Stage1Text
 from sparqle_fairseq.models.stage1.decoder import Transcriber
-from sparqle_fairseq.models.stage1.objectives import ADVERSARIAL, PUBLISHED, WITH_TEXT_BRANCH, parse_objective
+from sparqle_fairseq.models.stage1.objectives import Reach, Sums, kind_of, parse_objective
 
 
 def open_speech_encoder(config: AdapterConfig, task: Any) -> SpeechEncoder:
@@ -65,7 +65,7 @@ class PretrainModel(AdaptedModel):
             identity["LLM"] = llm.identity
         super().__init__(encoder, adapter, identity)
         self.tokenizer = tokenizer
-        # Objectives with their weights, and what the LLM's tokens are for llm-ctc. Of the LLM nothing else is kept.
+        # Objectives with their weights, and what the LLM's tokens are where one reads it. Of the LLM no more is kept.
         self.objective = objective
         self.llm_tokenizer = None if llm is None else llm.tokenizer
 
@@ -74,10 +74,9 @@ class PretrainModel(AdaptedModel):
         path = cfg.text_tokenizer or cfg.bert
         if not path:
             raise SparqleError("no tokenizer was named for the transcripts; give one with --text-tokenizer or --bert")
-        objective = parse_objective(cfg.objective)
-        _add_adversary(objective, cfg)
+        objective = parse_objective(cfg.objective, "the checkpoint" if task.building_from_checkpoint else "")
         llm = None
-        if "llm-ctc" in objective and cfg.llm:
+        if cfg.llm and any(kind_of(name).reads_llm for name in objective):
             llm = load_llm(cfg.llm, LLMOptions(DTYPES[str(cfg.llm_dtype)]))
         elif cfg.llm:
             raise SparqleError(f"--objective {cfg.objective} does not read the LLM; leave --llm out until stage 2")
@@ -85,18 +84,13 @@ class PretrainModel(AdaptedModel):
         tokenizer = TranscriptTokenizer.load(path)
         adapter = Stage1Adapter(
             qformer_config(cfg, encoder.width, tokenizer.vocab_size, encoder.frame_rate),
-            tokenizer.decode_token,
-            tokenizer.pad,
-            cfg.contrastive_width,
-            cfg.temperature,
-            feature_masks(cfg, int(task.cfg.seed)),
-            objective,
-            None if llm is None else llm.all_embeddings(),
-            str(cfg.projector),
-            str(cfg.stm_negatives),
-            cfg.llm_ctc_sample,
-            str(cfg.adversarial_input),
-            str(cfg.adversarial_norm),
+            decode_token=tokenizer.decode_token,
+            pad_token=tokenizer.pad,
+            objectives=objective,
+            options=cfg,
+            llm_embeddings=None if llm is None else llm.all_embeddings(),
+            projector=str(cfg.projector),
+            masks=feature_masks(cfg, int(task.cfg.seed)),
         )
         if cfg.bert:
             load_bert(adapter.qformer, cfg.bert)
@@ -114,59 +108,27 @@ class PretrainModel(AdaptedModel):
         foreign_text: Tensor | None = None,
         foreign_padding_mask: Tensor | None = None,
         foreign_rows: Tensor | None = None,
-        objectives: Collection[str] = PUBLISHED,
         active: bool = True,
-    ) -> Stage1Output:
+    ) -> dict[str, Sums]:
         """`source` (B, S) or (B, T, W), or units (B, T), `text` (B, L), keys (B,); see `Stage1Adapter.forward`."""
         speech = self.encode_speech(source, padding_mask)
         foreign = None
         if foreign_text is not None and foreign_padding_mask is not None and foreign_rows is not None:
             foreign = Foreign(foreign_text, foreign_padding_mask, foreign_rows)
         batch = Stage1Text(text, text_padding_mask, identity, utterance, llm_text, foreign)
-        return self.adapter(speech.values, speech.padding_mask, batch, self.num_updates, objectives, active)
-
-    def train_only(self, objectives: Collection[str]) -> None:
-        """See `Stage1Adapter.train_only`."""
-        self.adapter.train_only(objectives)
-
-    def ramp_over(self, updates: int) -> None:
-        """Let the adversary's gradient grow over so many updates."""
-        self.adapter.ramp_updates = updates
+        return self.adapter(speech.values, speech.padding_mask, batch, self.num_updates, active)
 
     def step_decoder(self) -> Transcriber:
-        if "stg" not in self.objective:
+        if not any(Reach.WORDS in kind_of(name).reach for name in self.objective):
             raise SparqleError(
                 f"this checkpoint was trained with --objective {'+'.join(self.objective)}, and only stg teaches the "
                 "Q-Former to write text; go on with stage 2"
             )
-        return Transcriber(self)
+        return Transcriber(self.adapter.qformer, self.encode_speech, self.tokenizer.decode_token)
 
     def max_answer_tokens(self, net_input: dict[str, Any]) -> int:
         # [DEC] takes the first position.
         return self.adapter.qformer.config.max_text_positions - 1
-
-    def temperature(self) -> Tensor:
-        return self.adapter.clamped_temperature()
-
-
-def _add_adversary(objective: dict[str, float], cfg: PretrainModelConfig) -> None:
-    """`--adversarial-weight` as one more loss. Raises `SparqleError`."""
-    weight = float(cfg.adversarial_weight)
-    if weight < 0:
-        raise SparqleError(f"--adversarial-weight {weight:g} must be 0 (off) or above")
-    if not weight:
-        return
-    if not objective.keys() & WITH_TEXT_BRANCH:
-        raise SparqleError(
-            f"--adversarial-weight aligns text, and --objective {cfg.objective} reads none in the Q-Former; add stc, "
-            "stm or stg"
-        )
-    if str(cfg.adversarial_input) == "features" and "stc" not in objective:
-        raise SparqleError(
-            f"--adversarial-input features is the space that stc learns, and --objective {cfg.objective} has none; "
-            "give --adversarial-input hidden"
-        )
-    objective[ADVERSARIAL] = weight
 
 
 for _name, _size in SIZES.items():

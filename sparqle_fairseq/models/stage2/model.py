@@ -36,22 +36,11 @@ from sparqle_fairseq.models.llm.sharding import check_sharding
 from sparqle_fairseq.models.qformer.compression import join_repeats
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
 from sparqle_fairseq.models.qformer.projector import ScaledLinear, build_projector, start_among
-from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
-from sparqle_fairseq.models.stage1.heads import LLMSpace
+from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig, of_text_branch
 from sparqle_fairseq.models.stage1.model import open_speech_encoder
+from sparqle_fairseq.models.stage1.objectives import parts_left_behind, trained_objective
+from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
 from sparqle_fairseq.models.stage2.decoder import PromptedLLM
-
-# Stage-1 tensors that stage 2 has no use for.
-_STAGE1_ONLY = (
-    "speech_projection.",
-    "text_projection.",
-    "matching_head.",
-    "temperature",
-    "qformer.text.",
-    "output_decoder.",
-    "ctc_head.",
-    "domain_classifier.",
-)
 
 
 class Stage2Adapter(nn.Module):
@@ -276,8 +265,9 @@ def _read_adapter(path: str) -> dict[str, Any]:
 
 
 def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder, llm: LanguageModel) -> None:
-    """Load the checkpoint's adapter, strictly: only what stage 1 alone needs is left out, by name."""
-    tensors: dict[str, Tensor] = _read_adapter(path)["model"]
+    """Load the checkpoint's adapter, strictly: only what its objectives leave behind is left out, by name."""
+    checkpoint = _read_adapter(path)
+    tensors: dict[str, Tensor] = checkpoint["model"]
     trained = decode_identity(tensors[STATE_NAME])
     # A checkpoint with a projector knows the LLM that it projects for.
     parts = {name: identity for name, identity in trained.items() if name in ("speech encoder", "LLM")}
@@ -291,13 +281,17 @@ def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechEncoder, llm: 
     check_names(learned, encoder, f"--pretrained-adapter {path}")
     encoder.load_state_dict(learned)
     state = {}
+    text_branch = {name for name in tensors if of_text_branch(name.removeprefix("adapter.qformer."))}
+    left: set[str] = set()
+    if text_branch:  # of stage 1
+        left = parts_left_behind(trained_objective(checkpoint["cfg"], f"--pretrained-adapter {path}"))
+    if adapter.llm_space is None:
+        left.add("llm_space")
     for name, value in tensors.items():
-        if name.startswith("speech_encoder."):
-            continue
         place = name.removeprefix("adapter.")
-        if place.startswith("llm_space.") and adapter.llm_space is None:
+        if name.startswith("speech_encoder.") or name in text_branch or place == STATE_NAME:
             continue
-        if place != STATE_NAME and not place.startswith(_STAGE1_ONLY) and ".text_ffn." not in place:
+        if place.split(".")[0] not in left:
             state[place] = value
     if adapter.llm_space is not None and "llm_space.blank" not in state:
         raise SparqleError(

@@ -210,7 +210,7 @@ def _special_options(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, str
         width = tensors["domain_classifier.hidden.weight"].size(1)
         reads = "features" if width == _tensor(file, tensors, "text_projection.weight").size(0) else "hidden"
         norm = "batch" if "domain_classifier.norm.weight" in tensors else "none"
-        found |= {"adversarial-weight": "1", "adversarial-input": reads, "adversarial-norm": norm}
+        found |= {"objective": "sparqle+adversarial", "adversarial-input": reads, "adversarial-norm": norm}
     return found
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from sparqle_fairseq.criterions.pretrain import stage1_sums
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.config import DTYPES, SIZES, PretrainModelConfig, SpeechLLMConfig, qformer_config
-from sparqle_fairseq.models.stage1.adapter import Stage1Adapter, Stage1Text
+from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
+from sparqle_fairseq.models.stage1.batch import Foreign, Stage1Text
+from sparqle_fairseq.models.stage1.objectives import kind_of, parse_objective
 from sparqle_fairseq.models.stage2.model import Stage2Adapter
 from sparqle_fairseq.tools.plan.parts import LLMSize, answer_loss, build_encoder, build_llm, encode, llm_config
-from sparqle_fairseq.tools.plan.tracing import Peak, default_dtype, peak_of, weight_bytes, without_bytes
+from sparqle_fairseq.tools.plan.tracing import Counter, Peak, default_dtype, peak_of, weight_bytes, without_bytes
 
 RATE = 16000
 STAGES = ("stage 1", "stage 2")
@@ -30,6 +31,7 @@ class Run:
 
     encoder: str
     llm: str | LLMSize | None
+    objective: str = "sparqle"
     arch: str = "base"
     qformer: tuple[tuple[str, int], ...] = ()
     text_vocabulary: int = 30522
@@ -109,7 +111,7 @@ def plan(run: Run) -> Plan:
         with default_dtype(DTYPES[run.encoder_dtype]):
             network = build_encoder(run.encoder).eval()
         width = network.width
-        stages = [_stage1(run, network)]
+        stages = [_stage1(run, network, config)]
         if config is not None:
             stages.append(_stage2(run, network, config))
     frames = run.hours * 3600 * network.sample_rate / network.samples_per_frame
@@ -123,11 +125,26 @@ def _options(run: Run, config: Any) -> Any:
     return config
 
 
-def _stage1(run: Run, network: Any) -> Stage:
+def _stage1(run: Run, network: Any, llm: Any) -> Stage:
     options = _options(run, PretrainModelConfig())
     vocabulary = run.text_vocabulary + 1  # and [DEC]
-    with default_dtype(run.dtype):
-        adapter = Stage1Adapter(qformer_config(options, network.width, vocabulary, 50.0), vocabulary - 1, 0)
+    objective = parse_objective(run.objective)
+    needs = [kind_of(name) for name in objective]
+    table = None
+    if llm is not None and any(kind.reads_llm for kind in needs):
+        text_config = llm.get_text_config()
+        dtype = DTYPES[str(options.llm_dtype)]
+        table = torch.zeros(text_config.vocab_size, text_config.hidden_size, dtype=dtype)
+    with default_dtype(run.dtype), Counter():  # which answers where a head asks for values of the LLM's embeddings
+        adapter = Stage1Adapter(
+            qformer_config(options, network.width, vocabulary, 50.0),
+            decode_token=vocabulary - 1,
+            pad_token=0,
+            objectives=objective,
+            options=options,
+            llm_embeddings=table,
+            projector=str(options.projector),
+        )
     batch = run.batch(0)
     tokens = max(3, round(run.mean_seconds * TOKENS_A_SECOND))
 
@@ -136,11 +153,19 @@ def _stage1(run: Run, network: Any) -> Stage:
         padding_mask = torch.zeros(values.shape[:2], dtype=torch.bool)
         words = torch.zeros(batch, tokens, dtype=torch.long)
         keys = torch.arange(batch)
-        text = Stage1Text(words, words > 0, keys, keys)
-        sums = stage1_sums(adapter(values, padding_mask, text, 1), 0.1)
-        sum(value for name, value in sums.items() if name.endswith("_sum")).backward()  # type: ignore[union-attr]
+        text = Stage1Text(
+            words,
+            words > 0,
+            keys,
+            keys,
+            words if table is not None else None,
+            Foreign(words, words > 0, keys) if any(kind.reads_translations for kind in needs) else None,
+        )
+        sums = adapter(values, padding_mask, text, 1)
+        sum(weight * sums[name]["sum"] for name, weight in objective.items()).backward()
 
-    return _measured(run, 0, adapter, 0, network, peak_of(step, vocabulary), _encoder_peak(run, 0, network))
+    held = 0 if table is None else table.numel() * table.element_size()
+    return _measured(run, 0, adapter, held, network, peak_of(step, vocabulary), _encoder_peak(run, 0, network))
 
 
 def _stage2(run: Run, network: Any, config: Any) -> Stage:

@@ -79,12 +79,12 @@ class Counter(TorchDispatchMode):
 def _without_values(func: Any, args: tuple[Any, ...]) -> Any:
     """Answers where the model asks for values, which are not there; NotImplemented for all other questions.
 
-    A mask keeps everything, since most memory is wanted then; a number is 0.
+    A mask keeps everything, since most memory is wanted then; a whole number is 0, another one 1, since it may divide.
     """
     if func is _ATEN._local_scalar_dense.default:
         if args[0].dtype == torch.bool:
             return False
-        return 0.0 if args[0].dtype.is_floating_point else 0
+        return 1.0 if args[0].dtype.is_floating_point else 0
     if func is _ATEN.index.Tensor and len(args[1]) == 1 and _is_mask(args[1][0]):
         return args[0].flatten(0, args[1][0].dim() - 1).clone()
     if func in (_ATEN.index_put_.default, _ATEN._index_put_impl_.default) and any(map(_is_mask, args[1])):

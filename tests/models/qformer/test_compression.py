@@ -8,7 +8,7 @@ from tiny_models import batch, build_stage1, build_stage2_from, save_adapter, wi
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.qformer.compression import join_repeats
-from sparqle_fairseq.models.stage1.heads import LLMSpace
+from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
 
 
 def numbered(labels):

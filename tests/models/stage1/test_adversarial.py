@@ -19,8 +19,8 @@ from sparqle_fairseq.data.text import TranscriptTokenizer
 from sparqle_fairseq.data.transcripts import TranscriptSide
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.stage1.adapter import Foreign, Stage1Adapter, Stage1Text
-from sparqle_fairseq.models.stage1.adversary import DomainClassifier, reversal_strength, reverse_gradient
 from sparqle_fairseq.models.stage1.objectives import ADVERSARIAL
+from sparqle_fairseq.models.stage1.objectives.adversary import DomainClassifier, reversal_strength, reverse_gradient
 from sparqle_fairseq.tasks.loading import load_trained
 
 ON = ("--adversarial-weight", "1", "--train-subset", "train2", "--valid-subset", "dev2")

@@ -16,9 +16,9 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.identity import IdentityError
 from sparqle_fairseq.models.qformer.projector import PROJECTORS, build_projector, start_among
 from sparqle_fairseq.models.stage1 import losses
-from sparqle_fairseq.models.stage1.heads import LLMSpace
 from sparqle_fairseq.models.stage1.losses import ctc_emissions, ctc_loss
 from sparqle_fairseq.models.stage1.objectives import OBJECTIVES, parse_objective
+from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
 from sparqle_fairseq.tasks.loading import load_trained
 from sparqle_fairseq.tools.retrieval import evaluate_retrieval
 

@@ -1,82 +1,30 @@
-"""Heads of the stage-1 objectives that the published SparQLe does not have.
+"""`llm-ctc`: the transcript in order over the projected query outputs, among the token embeddings of the LLM.
 
-B utterances, Q queries, H hidden size, L text tokens, V vocabulary, M width of the LLM's embeddings. All of them read
-the outputs of the Q-Former's last layer, which is what stage 2 hands to the LLM. None is carried into stage 2 but the
-projector.
+What stage 2 takes over of it: the projector, and where queries are read as tokens, the space with its blank.
+B utterances, Q queries, L tokens of the LLM, V vocabulary, M width of the LLM's embeddings.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.frozen import Frozen
+from sparqle_fairseq.models.qformer.projector import build_projector, start_among
+from sparqle_fairseq.models.stage1.batch import Stage1Batch
 from sparqle_fairseq.models.stage1.losses import best_symbols, ctc_emissions, sample_vocabulary
+from sparqle_fairseq.models.stage1.objectives.base import Given, Objective, Reach, Sums
+from sparqle_fairseq.models.stage1.objectives.ctc import Alignment
+from sparqle_fairseq.models.stage1.objectives.registry import register_objective
 
-DECODER_LAYERS = 2
-# The blank among the labels of queries, where a token is 1 + its id.
-BLANK = 0
 # Two tokens that are as far apart as tokens are on average differ by so many times ln(vocabulary) nats: then a query on
 # a token is that token rather than any of all the others.
 SPREAD = 2.0
-
-
-class Alignment(NamedTuple):
-    """What the CTC loss needs of a batch."""
-
-    log_probs: Tensor  # (B, Q, 1 + L): of the blank, and of each of the transcript's tokens
-    lengths: Tensor  # (B,) queries that count
-    tokens: Tensor  # (B, L) token ids, negative at padding
-
-
-class OutputDecoder(nn.Module):
-    """A small decoder that sees nothing of the speech but the query outputs."""
-
-    def __init__(self, vocab_size: int, width: int, heads: int, positions: int, dropout: float) -> None:
-        super().__init__()
-        self.words = nn.Embedding(vocab_size, width)
-        self.places = nn.Embedding(positions, width)
-        layer = nn.TransformerDecoderLayer(
-            width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.layers = nn.TransformerDecoder(layer, DECODER_LAYERS, norm=nn.LayerNorm(width))
-        for table in (self.words, self.places):
-            nn.init.normal_(table.weight, std=0.02)
-
-    def forward(self, tokens: Tensor, padding_mask: Tensor, queries: Tensor, query_padding: Tensor | None) -> Tensor:
-        """Causal hidden states (B, L, H) of `tokens` (B, L), after query outputs (B, Q, H)."""
-        length = tokens.size(1)
-        text = self.words(tokens) + self.places.weight[:length]
-        ahead = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
-        return self.layers(
-            text,
-            queries.to(text.dtype),
-            tgt_mask=ahead,
-            tgt_key_padding_mask=padding_mask,
-            memory_key_padding_mask=query_padding,
-            tgt_is_causal=True,
-        )
-
-    def predict(self, hidden: Tensor) -> Tensor:
-        """Vocabulary logits (..., V)."""
-        return hidden @ self.words.weight.T
-
-
-class CtcHead(nn.Module):
-    """A linear layer onto the transcript's vocabulary and the blank."""
-
-    def __init__(self, width: int, vocab_size: int) -> None:
-        super().__init__()
-        self.tokens = nn.Linear(width, vocab_size)
-        self.blank = nn.Linear(width, 1)
-
-    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Log-probabilities (B, Q, 1 + L) of the blank and of `tokens` (B, L) at each of the queries (B, Q, H)."""
-        queries = queries.to(self.tokens.weight.dtype)
-        return ctc_emissions(queries, self.tokens.weight, self.tokens.bias, self.blank(queries)[..., 0], tokens)
 
 
 class LLMSpace(nn.Module):
@@ -111,7 +59,7 @@ class LLMSpace(nn.Module):
 
     @torch.no_grad()
     def labels(self, points: Tensor) -> Tensor:
-        """What is nearest to each of the projected queries (B, Q, M): (B, Q), `BLANK` or 1 + a token's id."""
+        """What is nearest to each of the projected queries (B, Q, M): (B, Q), 0 for the blank or 1 + a token's id."""
         return best_symbols(*self._linear(points))
 
     def soft_tokens(self, points: Tensor) -> Tensor:
@@ -131,3 +79,43 @@ class LLMSpace(nn.Module):
         blank = self.blank.to(points)
         blank_logit = (points @ blank).float() - self.scale * blank.float().square().sum()
         return points.to(table.weight.dtype), table.weight, bias.weight[:, 0], blank_logit
+
+
+@dataclass(frozen=True)
+class LLMCtcOptions:
+    llm_ctc_sample: int = field(
+        default=0,
+        metadata={
+            "help": "for --objective llm-ctc: in training, sum the softmax over the batch's tokens and so many others "
+            "of the LLM's vocabulary, drawn anew in each step: much cheaper; 0 = over all"
+        },
+    )
+
+
+@register_objective
+class LLMCtc(Objective):
+    name = "llm-ctc"
+    parts = ("llm_space", "projector")
+    carried = ("llm_space", "projector")
+    reach = Reach.QUERIES
+    reads_llm = True
+    rates = {"llm_ctc_skipped": ("skipped", "rows")}
+    Options = LLMCtcOptions
+
+    def build(self, given: Given) -> dict[str, nn.Module | nn.Parameter]:
+        embeddings = given.llm_embeddings
+        if embeddings is None:
+            raise SparqleError("--objective llm-ctc reads the LLM's token embeddings; name the LLM with --llm")
+        projector = build_projector(given.projector, given.config.hidden_size, embeddings.size(1))
+        start_among(projector, embeddings)
+        return {"llm_space": LLMSpace(embeddings, self.options.llm_ctc_sample), "projector": projector}
+
+    def sums(self, adapter: Any, batch: Stage1Batch) -> Sums:
+        return self.alignment(adapter, batch).sums()
+
+    def alignment(self, adapter: Any, batch: Stage1Batch) -> Alignment:
+        """CTC of the transcript in the LLM's tokens over the projected query outputs, among the LLM's embeddings."""
+        tokens = batch.text.llm_tokens
+        assert tokens is not None
+        points = adapter.projector(batch.queries.hidden)  # (B, Q, M)
+        return Alignment(adapter.llm_space(points, tokens), batch.query_counts, tokens)
