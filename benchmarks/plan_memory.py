@@ -47,9 +47,9 @@ def train(run: Any, stage: int) -> None:
     import torch
     from fairseq.optim.adam import Adam
 
-    from sparqle_fairseq.criterions.pretrain import stage1_sums
     from sparqle_fairseq.models.config import PretrainModelConfig, SpeechLLMConfig, qformer_config
-    from sparqle_fairseq.models.stage1.adapter import Stage1Adapter, Stage1Text
+    from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
+    from sparqle_fairseq.models.stage1.batch import Stage1Text
     from sparqle_fairseq.models.stage2.model import Stage2Adapter
     from sparqle_fairseq.tools.plan import parts, plan
 
@@ -60,14 +60,14 @@ def train(run: Any, stage: int) -> None:
     llm, loss = None, None
     if stage == 0:
         options = plan._options(run, PretrainModelConfig())
-        adapter: Any = Stage1Adapter(qformer_config(options, 768, VOCABULARY + 1, 50.0), VOCABULARY, 0)
+        config = qformer_config(options, 768, VOCABULARY + 1, 50.0)
+        adapter: Any = Stage1Adapter(config, decode_token=VOCABULARY, pad_token=0)
         words = torch.randint(1, VOCABULARY, (batch, tokens))
         text = Stage1Text(words, words == 0, torch.arange(batch), torch.arange(batch))
         padding_mask = torch.zeros(batch, 299, dtype=torch.bool)
 
         def loss(values: Any) -> Any:
-            sums = stage1_sums(adapter(values, padding_mask, text, 1), 0.1)
-            return sum(value for name, value in sums.items() if name.endswith("_sum"))
+            return sum(own["sum"] for own in adapter(values, padding_mask, text, 1).values())
     else:
         llm = parts.build_llm(parts.llm_config(run.llm), torch.float32)
         options = plan._options(run, SpeechLLMConfig())

@@ -9,15 +9,18 @@ import torch
 import torch.distributed as dist
 from processes import in_processes
 
-WEIGHTS = {
-    "all": [],
-    "no stc": ["--stc-weight", "0"],
-    "no stm": ["--stm-weight", "0"],
-    "no stg": ["--stg-weight", "0"],
-    "stc alone": ["--stm-weight", "0", "--stg-weight", "0"],
-    "stm alone": ["--stc-weight", "0", "--stg-weight", "0"],
-    "stg alone": ["--stc-weight", "0", "--stm-weight", "0"],
-}
+OBJECTIVES = (
+    "sparqle",
+    "stm+stg",
+    "stc+stg",
+    "stc+stm",
+    "stc",
+    "stm",
+    "stg",
+    "stg-outputs",
+    "ctc+stg",
+    "stg+adversarial",
+)
 
 
 def two_steps(built, split, rank):
@@ -53,16 +56,18 @@ def work(rank, _, paths):
     from tiny_models import build, stage1_arguments, stage2_arguments
 
     found = {}
-    for name, weights in WEIGHTS.items():
-        found[name] = two_steps(build([*stage1_arguments(paths), *weights]), "train", rank)
+    for name in OBJECTIVES:
+        more = ["--adversarial-input", "hidden", "--max-update", "9"] if "adversarial" in name else []
+        built = build([*stage1_arguments(paths), "--objective", name, *more])
+        found[name] = two_steps(built, "train2" if more else "train", rank)
     found["stage 2"] = two_steps(build(stage2_arguments(paths)), "train2", rank)
     return found
 
 
 def test_default_ddp_needs_no_search_for_unused_parameters_and_holds_nothing_frozen(world):
-    """Batches of four on one process and of three on the other, for every set of losses that the weights leave."""
+    """Batches of four on one process and of three on the other, for every part of the published sum and others."""
     found = in_processes(work, 2, world)
-    assert found.keys() == {*WEIGHTS, "stage 2"}
+    assert found.keys() == {*OBJECTIVES, "stage 2"}
     for name, (only_trained, all_reached, same) in found.items():
         assert only_trained, f"{name}: DDP holds more than the adapter"
         assert all_reached, f"{name}: a parameter that asks for a gradient got none"

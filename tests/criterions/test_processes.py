@@ -13,11 +13,12 @@ import torch.multiprocessing as mp
 from small_qformers import STILL
 
 from sparqle_fairseq.criterions.pretrain import PretrainCriterion
-from sparqle_fairseq.models.stage1.adapter import Stage1Adapter, Stage1Text
-from sparqle_fairseq.models.stage1.objectives import OBJECTIVES
+from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
+from sparqle_fairseq.models.stage1.batch import Stage1Text
 
 # Windows of three steps of two frames, over features that learn (embeddings of units, a sum of layers).
 WINDOWED = replace(STILL, window_frames=3, queries=2, speech_downsample="conv", speech_stride=2)
+OBJECTIVES = ("stc", "stm", "stg", "stg-outputs", "ctc", "llm-ctc")
 ROWS = 7
 PLACES = (
     "qformer.query_tokens",
@@ -45,8 +46,8 @@ class Model(torch.nn.Module):
             config,
             decode_token=19,
             pad_token=0,
-            contrastive_width=8,
             objectives=OBJECTIVES,
+            options=SimpleNamespace(contrastive_width=8),
             llm_embeddings=torch.randn(20, 12),
         )
         if config is not STILL:
@@ -56,19 +57,13 @@ class Model(torch.nn.Module):
                 if name != "temperature":
                     parameter.add_(0.2 * torch.randn_like(parameter))
 
-    def train_only(self, objectives):
-        self.adapter.train_only(objectives)
-
-    def forward(self, source, padding_mask, text, text_padding_mask, identity, utterance, objectives, active=True):
+    def forward(self, source, padding_mask, text, text_padding_mask, identity, utterance, active=True):
         if hasattr(self.adapter, "features"):
             source = self.adapter.features(source)
         inner = torch.nn.functional.pad(~text_padding_mask[:, 2:], (0, 1))
         llm_tokens = text[:, 1:].masked_fill(~inner, -1)
         batch = Stage1Text(text, text_padding_mask, identity, utterance, llm_tokens)
-        return self.adapter(source, padding_mask, batch, seed=5, objectives=objectives, active=active)
-
-    def temperature(self):
-        return self.adapter.clamped_temperature()
+        return self.adapter(source, padding_mask, batch, update=5, active=active)
 
 
 def sample(rows, active=True):
@@ -95,7 +90,7 @@ def sample(rows, active=True):
 def step(config, rows, active=True):
     """Loss, sample size and gradients of one process, as fairseq's division would leave them summed over ranks."""
     model = Model(config)
-    criterion = PretrainCriterion(SimpleNamespace(model=model), 1.0, 1.0, 1.0, 0.1, 0.1)
+    criterion = PretrainCriterion(SimpleNamespace(), SimpleNamespace(model=model))
     loss, size, _ = criterion(model, sample(rows, active))
     (loss if active else loss * 0).backward()
     return loss.detach(), size, [model.adapter.get_parameter(name).grad for name in places(config)]

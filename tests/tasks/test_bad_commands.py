@@ -103,10 +103,10 @@ FLAGS = {
     "heads that do not divide the width": (pretrain_arguments, ["--heads", 5], "heads"),
     "no queries": (pretrain_arguments, ["--queries", 0], "--queries"),
     "no layers": (pretrain_arguments, ["--layers", 0], "--layers"),
-    "a negative loss weight": (pretrain_arguments, ["--stc-weight", -1], "must not be negative"),
-    "every loss off": (
-        pretrain_arguments, ["--stc-weight", 0, "--stm-weight", 0, "--stg-weight", 0], "one must be above 0"
-    ),
+    "a negative weight": (pretrain_arguments, ["--objective", "stc+-1*stg"], "leave stg out instead"),
+    "a weight that is no number": (pretrain_arguments, ["--objective", "much*stg"], "as 0.5*stg"),
+    "an objective of an unknown name": (pretrain_arguments, ["--objective", "stc+stx"], "or register your own first"),
+    "an objective that is asked for twice": (pretrain_arguments, ["--objective", "stc+stc"], "write it once"),
     "label smoothing of 2": (pretrain_arguments, ["--stg-label-smoothing", 2], "--stg-label-smoothing"),
     "a temperature of 0": (pretrain_arguments, ["--temperature", 0], "--temperature"),
     "dropout of 1.5": (pretrain_arguments, ["--dropout", 1.5], "--dropout"),

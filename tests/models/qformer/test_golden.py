@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from sparqle_fairseq.criterions.pretrain import stage1_sums
 from sparqle_fairseq.models.qformer.published_names import from_published
 from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
-from sparqle_fairseq.models.stage1.adapter import Stage1Adapter, Stage1Output, Stage1Text
+from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
+from sparqle_fairseq.models.stage1.batch import Stage1Text
 from sparqle_fairseq.models.stage1.losses import contrastive_loss, contrastive_targets, similarity
 
 GOLDEN = Path(os.environ.get("SPARQLE_GOLDEN", Path(__file__).parents[2] / "data" / "golden"))
@@ -56,7 +57,12 @@ def config(io):
 
 @pytest.fixture(scope="module")
 def adapter(io, config):
-    model = Stage1Adapter(config, int(io["in_bos_id"]), int(io["cfg_pad_id"]), int(io["cfg_embed_dim"]))
+    model = Stage1Adapter(
+        config,
+        decode_token=int(io["in_bos_id"]),
+        pad_token=int(io["cfg_pad_id"]),
+        options=SimpleNamespace(contrastive_width=int(io["cfg_embed_dim"])),
+    )
     model.load_state_dict(from_published(torch.load(GOLDEN / "weights.pt", weights_only=True)["model"]))
     return model.eval()
 
@@ -76,17 +82,13 @@ def agree(found, expected, tolerance=VALUES):
     torch.testing.assert_close(found, expected.to(found.dtype), **tolerance)
 
 
-def run(adapter, io, mask, matching_mask=None):
-    """The three outputs; matching may use another mask than the rest, as the published all-ones numbers do."""
-    output = adapter(*speech(io, mask), text(io), seed=0)
-    if matching_mask and matching_mask != mask:
-        output = output._replace(matching=adapter(*speech(io, matching_mask), text(io), seed=0).matching)
-    return output
+def read(adapter, io, mask, case=""):
+    return adapter.batch(*speech(io, mask, case), text(io, case), update=0)
 
 
-def losses(output: Stage1Output):
-    sums = stage1_sums(output, label_smoothing=0.1)
-    return {name: sums[f"{name}_sum"] / sums[f"{name}_count"] for name in ("stc", "stm", "stg")}
+def losses(adapter, io, mask):
+    sums = adapter(*speech(io, mask), text(io), update=0)
+    return {name: own["sum"] / own["count"] for name, own in sums.items()}
 
 
 def test_speech_norm(adapter, io):
@@ -108,22 +110,22 @@ def test_text_features(adapter, io):
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_similarities_and_contrastive_loss(adapter, io, mask):
-    contrast = run(adapter, io, mask).contrast
+    contrast = read(adapter, io, mask).contrast
     agree(contrast.speech_to_text, io[f"sim_s2t_{mask}"])
     agree(contrast.text_to_speech, io[f"sim_t2s_{mask}"])
     targets = contrastive_targets(contrast.rows, contrast.columns)
     agree(targets, io["stc_targets"])
     agree(contrastive_loss(contrast.speech_to_text, targets).mean(), io[f"loss_s2t_{mask}"])
     agree(contrastive_loss(contrast.text_to_speech, targets).mean(), io[f"loss_t2s_{mask}"])
-    agree(losses(run(adapter, io, mask))["stc"], io[f"loss_stc_{mask}"])
+    agree(losses(adapter, io, mask)["stc"], io[f"loss_stc_{mask}"])
 
 
 @pytest.mark.parametrize(("mask", "name"), [("full", "upstream"), ("masked", "masked")])
 def test_matching(adapter, io, mask, name):
-    output = run(adapter, io, mask)
-    agree(output.matching.logits, io[f"stm_logits_{name}"])
-    assert output.matching.labels.tolist() == io["stm_labels"].tolist()
-    agree(losses(output)["stm"], io[f"loss_stm_{name}"])
+    matching = adapter.objectives["stm"].matching(adapter, read(adapter, io, mask))
+    agree(matching.logits, io[f"stm_logits_{name}"])
+    assert matching.labels.tolist() == io["stm_labels"].tolist()
+    agree(losses(adapter, io, mask)["stm"], io[f"loss_stm_{name}"])
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -132,16 +134,15 @@ def test_generation_logits_and_loss(adapter, io, mask):
     queries = adapter.qformer.query(adapter.qformer.read_speech(*speech(io, mask)))
     hidden = adapter.qformer.decode_text(io["decoder_input_ids"], batch.padding_mask, queries.cache).hidden
     agree(adapter.qformer.predict(hidden), io[f"lm_logits_{mask}"])
-    output = run(adapter, io, mask)
     labels = io["lm_labels"][:, 1:]
-    assert output.generation.targets.tolist() == labels[labels != -100].tolist()
-    agree(losses(output)["stg"], io[f"loss_lm_{mask}"])
+    assert read(adapter, io, mask).targets.tolist() == labels[labels != -100].tolist()
+    agree(losses(adapter, io, mask)["stg"], io[f"loss_lm_{mask}"])
 
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_total_loss_and_gradients(adapter, io, mask):
     adapter.zero_grad()
-    total = sum(losses(run(adapter, io, mask)).values())
+    total = sum(losses(adapter, io, mask).values())
     agree(total, io[f"loss_total_{mask}"])
     total.backward()
     for name, place in GRADIENT_PLACES.items():
@@ -152,9 +153,8 @@ def test_total_loss_and_gradients(adapter, io, mask):
 
 
 def test_a_repeated_identity_shares_the_soft_target(adapter, io):
-    values, padding = speech(io, "masked", "x4_")
+    contrast = read(adapter, io, "masked", "x4_").contrast
     batch = text(io, "x4_")
-    contrast = adapter.contrast(adapter.qformer.query(adapter.qformer.read_speech(values, padding)), batch)
     agree(adapter.text_features(batch.tokens, batch.padding_mask), io["x4_text_feat"])
     agree(contrast.speech_to_text, io["x4_sim_s2t"])
     agree(contrast.text_to_speech, io["x4_sim_t2s"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from sparqle_fairseq.data.manifest import ManifestError
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.qformer.qformer import QFormer
 from sparqle_fairseq.models.qformer.windows import own_window_mask
-from sparqle_fairseq.models.stage1.adapter import Stage1Adapter, Stage1Text
+from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
+from sparqle_fairseq.models.stage1.batch import Stage1Text
 from sparqle_fairseq.models.stage1.losses import similarity
+from sparqle_fairseq.models.stage1.objectives.stm import matching_logits
 from sparqle_fairseq.models.stage2.model import splice
 
 WINDOWS = ["--query-window-seconds", "0.1", "--queries-per-window", "2"]  # 5 frames at 50 Hz
@@ -42,7 +45,7 @@ def config(request):
 @pytest.fixture
 def adapter(config):
     torch.manual_seed(0)
-    adapter = stirred(Stage1Adapter(config, decode_token=49, pad_token=0, contrastive_width=8))
+    adapter = stirred(Stage1Adapter(config, decode_token=49, pad_token=0, options=SimpleNamespace(contrastive_width=8)))
     adapter.temperature.data.fill_(0.2)
     return adapter
 
@@ -134,7 +137,7 @@ def everything(adapter, values, mask, tokens, padded):
     return {
         "queries": queries.hidden,
         "text": qformer.decode_text(tokens, padded, queries.cache, query_padding=queries.padding_mask).hidden,
-        "matching": adapter.matching_logits(tokens, padded, memory),
+        "matching": matching_logits(adapter, tokens, padded, memory),
         "contrast": similarity(features, words, adapter.temperature, queries.padding_mask),
         "words": words,
     }

@@ -18,13 +18,13 @@ from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
 from sparqle_fairseq.data.text import TranscriptTokenizer
 from sparqle_fairseq.data.transcripts import TranscriptSide
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.stage1.adapter import Foreign, Stage1Adapter, Stage1Text
-from sparqle_fairseq.models.stage1.objectives import ADVERSARIAL
+from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
+from sparqle_fairseq.models.stage1.batch import Foreign, Stage1Text
 from sparqle_fairseq.models.stage1.objectives.adversary import DomainClassifier, reversal_strength, reverse_gradient
 from sparqle_fairseq.tasks.loading import load_trained
 
-ON = ("--adversarial-weight", "1", "--train-subset", "train2", "--valid-subset", "dev2")
-OBJECTIVES = ("stc", ADVERSARIAL)
+ON = ("--objective", "sparqle+adversarial", "--train-subset", "train2", "--valid-subset", "dev2")
+OBJECTIVES = ("stc", "adversarial")
 
 
 def test_the_gradient_is_turned_round_and_scaled():
@@ -94,7 +94,9 @@ def test_only_translations_make_pairs(world):
 
 def adapter(**options):
     torch.manual_seed(0)
-    model = Stage1Adapter(STILL, decode_token=18, pad_token=0, objectives=OBJECTIVES, **options)
+    model = Stage1Adapter(
+        STILL, decode_token=18, pad_token=0, objectives=OBJECTIVES, options=SimpleNamespace(**options)
+    )
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -118,21 +120,27 @@ def texts(rows=range(5), pairs=(0, 2, 3), length=7):
     return Stage1Text(words[rows].masked_fill(padded[rows], 0), padded[rows], keys, keys, None, translations)
 
 
+def domains(model, text, update=0):
+    """What the adversary sees and says; it reads no speech."""
+    batch = model.batch(torch.zeros(len(text.tokens), 1, 6), torch.zeros(len(text.tokens), 1), text, update)
+    return model.objectives["adversarial"].domains(model, batch)
+
+
 def test_padding_changes_nothing():
     model = adapter().eval()
-    torch.testing.assert_close(model.domains(texts(length=7), 0).logits, model.domains(texts(length=12), 0).logits)
+    torch.testing.assert_close(domains(model, texts(length=7)).logits, domains(model, texts(length=12)).logits)
 
 
 def test_the_labels_are_right_and_rows_without_a_translation_take_no_part():
     model = adapter().eval()
-    found = model.domains(texts(), 0)
+    found = domains(model, texts())
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
     changed = texts()
     changed.tokens[1] = 5  # has no translation
-    torch.testing.assert_close(model.domains(changed, 0).logits, found.logits)
+    torch.testing.assert_close(domains(model, changed).logits, found.logits)
     changed.tokens[2] = 5
-    assert not torch.allclose(model.domains(changed, 0).logits, found.logits)
-    assert model.domains(texts(pairs=()), 0).logits.shape == (0, 2)
+    assert not torch.allclose(domains(model, changed).logits, found.logits)
+    assert domains(model, texts(pairs=())).logits.shape == (0, 2)
 
 
 @pytest.mark.parametrize("reads", ["features", "hidden"])
@@ -140,12 +148,11 @@ def test_the_classifier_goes_down_and_the_features_go_up(reads):
     """One step along each gradient: the classifier's lowers the loss, that of the text branch raises it."""
 
     def loss(model):
-        domains = model.domains(texts(), 10)
-        return torch.nn.functional.cross_entropy(domains.logits, domains.labels)
+        return torch.nn.functional.cross_entropy(*domains(model, texts(), 10))
 
     for part, lower in (("domain_classifier", True), ("qformer", False)):
-        model = adapter(adversary_reads=reads)
-        model.ramp_updates = 10
+        model = adapter(adversarial_input=reads)
+        model.objectives["adversarial"].ramp_updates = 10
         before = loss(model)
         before.backward()
         with torch.no_grad():
@@ -153,9 +160,9 @@ def test_the_classifier_goes_down_and_the_features_go_up(reads):
                 if name.startswith(part) and parameter.grad is not None:
                     parameter -= 1e-3 * parameter.grad
         assert (loss(model) < before) == lower
-    model = adapter(adversary_reads=reads)
-    model.ramp_updates = 10
-    torch.nn.functional.cross_entropy(*model.domains(texts(), 0)).backward()  # at the first update: no strength yet
+    model = adapter(adversarial_input=reads)
+    model.objectives["adversarial"].ramp_updates = 10
+    torch.nn.functional.cross_entropy(*domains(model, texts())).backward()  # at the first update: no strength yet
     assert not any(p.grad is not None and p.grad.any() for p in model.qformer.parameters())
     assert model.domain_classifier.hidden.weight.grad.any()
 
@@ -169,19 +176,10 @@ class Model(torch.nn.Module):
         self.adapter = adapter()
         self.objective = dict.fromkeys(OBJECTIVES, 1.0)
 
-    def train_only(self, objectives):
-        self.adapter.train_only(objectives)
-
-    def ramp_over(self, updates):
-        self.adapter.ramp_updates = updates
-
-    def temperature(self):
-        return self.adapter.clamped_temperature()
-
-    def forward(self, source, rows, pairs, objectives, active=True):
+    def forward(self, source, rows, pairs, active=True):
         text = texts(rows, pairs)
         mask = torch.zeros(source.shape[:2], dtype=torch.bool)
-        return self.adapter(source, mask, text, seed=5, objectives=objectives, active=active)
+        return self.adapter(source, mask, text, update=5, active=active)
 
 
 PAIRS = (0, 2, 3)
@@ -190,7 +188,7 @@ PAIRS = (0, 2, 3)
 def step(rows, active=True):
     """Loss and gradients of one process, and the running statistics."""
     model = Model().train()
-    criterion = PretrainCriterion(SimpleNamespace(model=model), 1.0, 0.0, 0.0, 0.1, 0.1, max_update=20)
+    criterion = PretrainCriterion(SimpleNamespace(max_update=20), SimpleNamespace(model=model))
     source = torch.randn(5, 6, 6, generator=torch.Generator().manual_seed(2))[list(rows)]
     net_input = {"source": source, "rows": rows, "pairs": PAIRS, "active": active}
     loss, size, _ = criterion(model, {"net_input": net_input, "nsentences": len(rows), "ntokens": 1})
@@ -259,9 +257,9 @@ def test_off_there_is_no_module(world):
 
 
 REFUSED = {
-    "a negative weight": (("--adversarial-weight", "-1"), "must be 0"),
-    "no text": (("--adversarial-weight", "1", "--objective", "ctc"), "reads none in the Q-Former"),
-    "no contrastive space": (("--adversarial-weight", "1", "--objective", "stg"), "give --adversarial-input hidden"),
+    "nothing beside it": (("--objective", "adversarial"), "nothing beside it reads none in the Q-Former"),
+    "no text": (("--objective", "ctc+adversarial"), "reads none in the Q-Former"),
+    "no contrastive space": (("--objective", "stg+adversarial"), "give --adversarial-input hidden"),
 }
 
 
@@ -273,11 +271,11 @@ def test_what_makes_no_sense_is_refused(world, name):
 
 
 def test_data_without_translations_and_training_without_an_end_are_refused(world):
-    built = build_stage1(world, "--adversarial-weight", "1", "--max-update", "5")
+    built = build_stage1(world, "--objective", "sparqle+adversarial", "--max-update", "5")
     with pytest.raises(SparqleError, match="has no translation row"):
         built.task.load_dataset("train")
     with pytest.raises(SparqleError, match="--adversarial-ramp-updates"):
-        build_stage1(world, "--adversarial-weight", "1", "--max-update", "0")
+        build_stage1(world, "--objective", "sparqle+adversarial", "--max-update", "0")
 
 
 def test_two_updates_log_the_adversary_and_the_checkpoint_holds_it(world, tmp_path, caplog):

@@ -55,7 +55,7 @@ def test_chance_is_what_random_similarities_reach(k, candidates, seed):
 def learned(world, tmp_path_factory):
     """A checkpoint that has learned the contrastive loss, and manifests of it. After 60 updates it had hardly begun."""
     save_dir = tmp_path_factory.mktemp("retrieval")
-    weights = ["--stm-weight", 0, "--stg-weight", 0, "--query-start", "monotonic"]
+    weights = ["--objective", "stc", "--query-start", "monotonic"]
     more = ["--train-subset", "train", "--valid-subset", "test", "--disable-validation", "--dropout", 0]
     train_here(pretrain_arguments(world, save_dir, *weights, *more, updates=150))
     tiny.write_split(save_dir, "test", 12, seed=5)
