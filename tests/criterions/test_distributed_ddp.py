@@ -35,7 +35,8 @@ def two_steps(built, split, rank):
     built.model.train()
     wrapped = DistributedFairseqModel(options, built.model, distributed.get_global_group(), torch.device("cpu"))
     seen = sum(tensor.numel() for tensor in (*wrapped.module.parameters(), *wrapped.module.buffers()))
-    inside = sum(parameter.numel() for parameter in built.model.adapter.parameters())
+    adapter = built.model.adapter
+    inside = sum(tensor.numel() for tensor in (*adapter.parameters(), *adapter.buffers()))
     from tiny_models import batch
 
     for first in (0, 4):
