@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparqle_fairseq.scoring.scores import read_generation, score
+from sparqle_fairseq.scoring.outputs import read_generation
+from sparqle_fairseq.scoring.scores import score
 
 
 def read_scores(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:

@@ -15,11 +15,12 @@ import click
 def command(parts: tuple[Path, ...], output: Path, manifest: Path | None, as_json: bool) -> None:
     """Put PARTS together: files of fairseq-generate, or folders of them (the --results-path)."""
     import json
-    import os
 
     from sparqle_fairseq.data.manifest import read_manifest
     from sparqle_fairseq.errors import SparqleError
-    from sparqle_fairseq.tools.merge_results import check_complete, lines_in_order, read_results
+    from sparqle_fairseq.files import write_text
+    from sparqle_fairseq.scoring.outputs import read_results
+    from sparqle_fairseq.tools.merge_results import check_complete, lines_in_order
 
     files = []
     for part in parts:
@@ -30,9 +31,7 @@ def command(parts: tuple[Path, ...], output: Path, manifest: Path | None, as_jso
     results = read_results(files)
     if manifest is not None:
         check_complete(results, len(read_manifest(manifest)), str(manifest))
-    temporary = output.with_name(output.name + ".part")
-    temporary.write_text("".join(f"{line}\n" for line in lines_in_order(results)), encoding="utf-8")
-    os.replace(temporary, output)
+    write_text(output, "".join(f"{line}\n" for line in lines_in_order(results)))
     found: dict[str, object] = {"rows": len(results), "files": len(files), "output": str(output)}
     if as_json:
         click.echo(json.dumps(found))

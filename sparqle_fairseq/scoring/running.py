@@ -1,68 +1,75 @@
-"""WER and BLEU of generated text as sums that add up over batches and processes."""
+"""Scores of generated text as sums that add up over batches and processes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import editdistance
-import numpy as np
-from fairseq.logging import metrics
-from sacrebleu.metrics import BLEU
+from sparqle_fairseq.scoring.error_rates import character_errors, word_errors
+from sparqle_fairseq.scoring.languages import choose_tokenizers
+from sparqle_fairseq.scoring.metrics import BLEU_METRIC
+from sparqle_fairseq.scoring.scores import rows_with_reference
 
-_ORDER = 4
+# Metric of transcriptions -> its counts of a reference and a hypothesis: errors, length.
+RATES = {"wer": word_errors, "cer": character_errors}
 
 
-@dataclass
+@dataclass(frozen=True)
 class TextScores:
-    """Word errors of transcriptions, and the counts that BLEU of translations is made from."""
+    """Word and character errors of transcriptions, the counts that BLEU of translations is made from, and how many
+    rows have no reference and count in none of them."""
 
-    word_errors: int
-    words: int
-    bleu: list[int]  # matches of order 1-4, totals of order 1-4, hypothesis length, reference length
+    errors: dict[str, tuple[int, int]]  # of `RATES`
+    bleu: tuple[int, ...]  # those of `metrics.Bleu`
+    without_reference: int
 
     @classmethod
-    def of(cls, hypotheses: Sequence[str], references: Sequence[str], tasks: Sequence[str]) -> TextScores:
-        rows = list(zip(hypotheses, references, tasks, strict=True))
-        spoken = [
-            (hypothesis.split(), reference.split()) for hypothesis, reference, task in rows if task == "transcription"
-        ]
-        translated = [(hypothesis, reference) for hypothesis, reference, task in rows if task == "translation"]
-        counts = [0] * (2 * _ORDER + 2)
-        if translated:
-            outputs, references = ([pair[i] for pair in translated] for i in range(2))
-            score = BLEU().corpus_score(outputs, [references])
-            counts = [*score.counts, *score.totals, score.sys_len, score.ref_len]
+    def of(
+        cls,
+        hypotheses: Sequence[str],
+        references: Sequence[str | None],
+        tasks: Sequence[str],
+        languages: Sequence[str | None] | None = None,
+        tokenizer: str | None = None,
+    ) -> TextScores:
+        """Of a batch. `languages` and `tokenizer`: see `choose_tokenizers`. Raises `SparqleError`."""
+        rows = rows_with_reference(references)
+        spoken = [(references[i] or "", hypotheses[i]) for i in rows if tasks[i] == "transcription"]
+        translated = [i for i in rows if tasks[i] == "translation"]
+        targets, outputs = [references[i] or "" for i in translated], [hypotheses[i] for i in translated]
+        codes = None if languages is None else [languages[i] for i in translated]
+        counts = BLEU_METRIC.statistics(targets, outputs, choose_tokenizers(targets, codes, tokenizer))
         return cls(
-            sum(editdistance.eval(hypothesis, reference) for hypothesis, reference in spoken),
-            sum(len(reference) for _, reference in spoken),
-            counts,
+            {name: _added([errors(*pair) for pair in spoken]) for name, errors in RATES.items()},
+            tuple(counts.sum(0).tolist()),
+            len(references) - len(rows),
+        )
+
+    @classmethod
+    def added(cls, logs: Sequence[Mapping[str, float]]) -> TextScores:
+        """What several `as_log` say together; other entries, and logs without these, are passed over."""
+
+        def total(key: str) -> int:
+            return int(sum(log.get(key, 0) for log in logs))
+
+        return cls(
+            {name: (total(f"_{name}_errors"), total(f"_{name}_length")) for name in RATES},
+            tuple(total(f"_bleu_{i}") for i in range(BLEU_METRIC.width)),
+            total("_without_reference"),
         )
 
     def as_log(self) -> dict[str, int]:
-        """Entries of a logging output, for `log` to sum."""
-        bleu = {f"_bleu_{i}": count for i, count in enumerate(self.bleu)}
-        return {"_word_errors": self.word_errors, "_words": self.words, **bleu}
+        """Entries of a logging output, to be added up."""
+        entries = {f"_bleu_{i}": count for i, count in enumerate(self.bleu)}
+        for name, (wrong, length) in self.errors.items():
+            entries |= {f"_{name}_errors": wrong, f"_{name}_length": length}
+        return {**entries, "_without_reference": self.without_reference}
 
-    @staticmethod
-    def log(logging_outputs: Sequence[dict[str, Any]]) -> None:
-        """Log `wer` and `bleu` (both in percent) of all batches so far, where there is text to score."""
-
-        def total(key: str) -> float:
-            return sum(float(log.get(key, 0)) for log in logging_outputs)
-
-        if words := total("_words"):
-            # Summed meters, weighted by words: the rate of the whole split, not a mean over batches.
-            metrics.log_scalar("wer", 100 * total("_word_errors") / words, words, round=2)
-        counts = np.array([total(f"_bleu_{i}") for i in range(2 * _ORDER + 2)])
-        if counts[-1]:
-            metrics.log_scalar_sum("_bleu_counts", counts)
-            metrics.log_derived("bleu", lambda meters: _bleu(meters["_bleu_counts"].sum))
+    @property
+    def translated_tokens(self) -> int:
+        """Tokens of the references of translations; 0 where there is nothing to make BLEU of."""
+        return self.bleu[1]
 
 
-def _bleu(counts: np.ndarray) -> float:
-    values = [int(count) for count in counts]
-    matches, totals = values[:_ORDER], values[_ORDER : 2 * _ORDER]
-    score = BLEU.compute_bleu(matches, totals, values[-2], values[-1], smooth_method="exp")
-    return round(score.score, 2)
+def _added(counts: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return sum(wrong for wrong, _ in counts), sum(length for _, length in counts)

@@ -1,139 +1,128 @@
-"""Score `fairseq-generate` output: BLEU, chrF and word error rate with 95 % bootstrap confidence intervals.
+"""Scores of a corpus with 95 % bootstrap confidence intervals (Koehn, 2004: utterances are resampled).
 
-BLEU (Papineni et al., 2002) and chrF (Popović, 2015) are sacrebleu's; word error rate is the edit distance in words
-over the reference words. The bootstrap (Koehn, 2004) resamples utterances.
+`score` is the whole of it. Who compares systems takes `measure` and `draws`: the counts of every utterance and the
+same resamples for both.
 """
 
-import unicodedata
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import editdistance
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.scoring.languages import Tokenizers, choose_tokenizers
+from sparqle_fairseq.scoring.metrics import Metric, metric_named
+from sparqle_fairseq.scoring.normalise import normalised
 
-METRICS = ("bleu", "chrf", "wer")
+DEFAULT_METRICS = ("bleu", "chrf", "wer", "cer")
 SEED = 12345  # of the resampling; sacrebleu's own default
-WER_SIGNATURE = "nrefs:1|case:lc|punct:no|unit:word|norm:NFC"
+FEWEST_RESAMPLES = 40
 
 
 @dataclass(frozen=True)
 class Score:
-    """A corpus score, its 95 % interval, and the signature that says how it was made."""
+    """A corpus score in percent, its 95 % interval, and the signature that says how it was made."""
 
     metric: str
     value: float
     low: float
     high: float
-    n: int
+    n: int  # utterances that were scored
     signature: str
+    without_reference: int = 0  # utterances that could not be
 
     def __str__(self) -> str:
         return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
-def read_generation(path: str | Path) -> list[tuple[int, str, str]]:
-    """(id, reference, best hypothesis) of every utterance, by id, from `fairseq-generate`'s T- and D- lines.
+@dataclass(frozen=True)
+class Measured:
+    """The counts of every utterance of one system by one metric."""
 
-    Other lines are skipped, so that a log may be mixed in; of several D- lines (`--nbest`) the first counts.
-    Raises `SparqleError` where the two kinds of line do not name the same utterances, or a reference comes twice.
-    """
-    references: dict[int, str] = {}
-    hypotheses: dict[int, str] = {}
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, 1):
-        kind, _, rest = line.partition("-")
-        name, *values = rest.rstrip("\r").split("\t", 2 if kind == "D" else 1)
-        if kind not in ("T", "D") or not name.isdecimal():
-            continue
-        if len(values) != (2 if kind == "D" else 1):
-            raise SparqleError(f"{path} line {number} is cut off: {line[:60]!r}; run fairseq-generate again")
-        if kind == "D":
-            hypotheses.setdefault(int(name), values[1])
-        elif int(name) in references:
-            raise SparqleError(f"{path} line {number}: utterance {name} comes twice; score one run at a time")
-        else:
-            references[int(name)] = values[0]
-    if not references and not hypotheses:
-        raise SparqleError(f"{path} has no T- and D- lines; is it the output of fairseq-generate?")
-    if different := sorted(references.keys() ^ hypotheses.keys()):
+    metric: Metric
+    table: np.ndarray  # (N, K)
+    signature: str
+
+    @property
+    def value(self) -> float:
+        """The score of the corpus."""
+        return self.metric.value(self.table.sum(0))
+
+    def resampled(self, drawn: np.ndarray) -> np.ndarray:
+        """(draws,) scores of the resamples `drawn` (draws, N), which hold row numbers."""
+        return np.array([self.metric.value(self.table[sample].sum(0)) for sample in drawn])
+
+
+def measure(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    metric: str,
+    tokenizers: Tokenizers | None = None,
+) -> Measured:
+    """The counts of every utterance; all have a reference. Raises `SparqleError` for a metric that there is not, and
+    for error rates where the references hold no word."""
+    tokenizers = tokenizers or choose_tokenizers(references)
+    kind = metric_named(metric)
+    measured = Measured(kind, kind.statistics(references, hypotheses, tokenizers), kind.signature(tokenizers))
+    if metric in ("wer", "cer") and not measured.table[:, 1].sum():
+        raise SparqleError(f"the references hold no word, so there is no {metric}; look at the texts")
+    return measured
+
+
+def draws(utterances: int, n_bootstrap: int = 1000, seed: int = SEED) -> np.ndarray:
+    """(n_bootstrap, utterances) row numbers, each row a resample. Raises `SparqleError` for too few resamples."""
+    if n_bootstrap < FEWEST_RESAMPLES:
         raise SparqleError(
-            f"{path}: {len(different)} utterance(s) lack a reference (T-) or a hypothesis (D-), the first is "
-            f"{different[0]}; run fairseq-generate again, with references in the manifest."
+            f"{n_bootstrap} resamples are too few for a 95 % interval; at least {FEWEST_RESAMPLES} are needed"
         )
-    return [(i, references[i], hypotheses[i]) for i in sorted(references)]
+    return np.random.default_rng(seed).integers(utterances, size=(n_bootstrap, utterances))
 
 
-def wer_words(text: str) -> list[str]:
-    """Lower-case words without punctuation at their ends (`Re-enter,` -> `re-enter`)."""
-
-    def bare(word: str) -> str:
-        marks = [i for i, character in enumerate(word) if unicodedata.category(character)[0] != "P"]
-        return word[marks[0] : marks[-1] + 1] if marks else ""
-
-    return [word for word in map(bare, unicodedata.normalize("NFC", text).lower().split()) if word]
-
-
-def word_error_rate(
-    references: Sequence[str], hypotheses: Sequence[str], drawn: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Word errors per 100 reference words: of the corpus, and of each of the resamples `drawn` (draws, utterances)."""
-    pairs = [(wer_words(ref), wer_words(hyp)) for ref, hyp in zip(references, hypotheses, strict=True)]
-    errors = np.array([editdistance.eval(ref, hyp) for ref, hyp in pairs], dtype=float)
-    lengths = np.array([len(ref) for ref, _ in pairs], dtype=float)
-    if not lengths.sum():
-        raise SparqleError("the references hold no word, so there is no word error rate")
-    rates = 100 * errors[drawn].sum(1) / np.maximum(lengths[drawn].sum(1), 1)
-    return float(100 * errors.sum() / lengths.sum()), rates
-
-
-def sacrebleu_score(
-    metric: BLEU | CHRF, references: Sequence[str], hypotheses: Sequence[str], drawn: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """sacrebleu's score of the corpus, and of each of the resamples `drawn` (draws, utterances).
-
-    `corpus_score(..., n_bootstrap=N)` of sacrebleu 2.6 stops with a TypeError as soon as one resample scores 0, which
-    is what a weak output does; the scores are therefore made from the statistics that it collects per utterance.
-    """
-    value = metric.corpus_score(list(hypotheses), [list(references)]).score
-    statistics = np.array(metric._extract_corpus_statistics(list(hypotheses), [list(references)]), dtype=float)
-    totals = (statistics[sample].sum(0) for sample in drawn)
-    return value, np.array([float(metric._compute_score_from_stats(total).score) for total in totals])
+def rows_with_reference(references: Sequence[str | None]) -> list[int]:
+    """Numbers of the rows that can be scored: those whose reference holds something that can be seen."""
+    return [i for i, reference in enumerate(references) if normalised(reference)]
 
 
 def score(
-    references: Sequence[str],
+    references: Sequence[str | None],
     hypotheses: Sequence[str],
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     n_bootstrap: int = 1000,
     seed: int = SEED,
+    *,
+    languages: Sequence[str | None] | str | None = None,
+    tokenizer: str | None = None,
 ) -> dict[str, Score]:
     """Metric name -> corpus score in percent, over equally many references and hypotheses.
 
-    `low` and `high` are the 2.5 and 97.5 percentiles of the scores of `n_bootstrap` resamples of the utterances, the
-    same resamples for every metric. Raises `SparqleError` for no utterance, sequences of different length, an unknown
-    metric, or fewer than 40 resamples (too few for a 95 % interval).
+    A row without a reference (None, or nothing but spaces) is left out and counted in `without_reference`; an empty
+    hypothesis is scored. `low` and `high` are the 2.5 and 97.5 percentiles of the scores of `n_bootstrap` resamples of
+    the utterances, the same resamples for every metric.
+
+    Args:
+        languages, tokenizer: see `languages.choose_tokenizers`.
+
+    Raises:
+        SparqleError: no utterance, sequences of different length, no reference at all, an unknown metric or tokenizer,
+            or fewer than 40 resamples (too few for a 95 % interval).
     """
     if len(references) != len(hypotheses) or not references:
         raise SparqleError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
-    if n_bootstrap < 40:
-        raise SparqleError(f"{n_bootstrap} resamples are too few for a 95 % interval; at least 40 are needed")
-    drawn = np.random.default_rng(seed).integers(len(references), size=(n_bootstrap, len(references)))
+    rows = rows_with_reference(references)
+    if not rows:
+        raise SparqleError(f"none of the {len(references)} utterances has a reference, so nothing can be scored")
+    if languages is not None and not isinstance(languages, str):
+        languages = [languages[i] for i in rows]
+    kept = [references[i] or "" for i in rows]
+    written = [hypotheses[i] for i in rows]
+    tokenizers = choose_tokenizers(kept, languages, tokenizer)
+    drawn = draws(len(rows), n_bootstrap, seed)
     result = {}
     for name in metrics:
-        if name == "wer":
-            value, resampled = word_error_rate(references, hypotheses, drawn)
-            signature = WER_SIGNATURE
-        elif name in ("bleu", "chrf"):
-            metric = BLEU() if name == "bleu" else CHRF()
-            value, resampled = sacrebleu_score(metric, references, hypotheses, drawn)
-            signature = str(metric.get_signature())
-        else:
-            raise SparqleError(f"the metric {name!r} is not known; choose of {', '.join(METRICS)}")
-        low, high = map(float, np.percentile(resampled, [2.5, 97.5]))
-        signature += f"|bs:{n_bootstrap}|rs:{seed}|ci:percentile"
-        result[name] = Score(name, float(value), low, high, len(references), signature)
+        measured = measure(kept, written, name, tokenizers)
+        low, high = map(float, np.percentile(measured.resampled(drawn), [2.5, 97.5]))
+        signature = f"{measured.signature}|bs:{n_bootstrap}|rs:{seed}|ci:percentile"
+        result[name] = Score(name, measured.value, low, high, len(rows), signature, len(references) - len(rows))
     return result

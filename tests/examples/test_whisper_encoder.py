@@ -24,7 +24,7 @@ from commands import ROOT
 
 from sparqle_fairseq.data.manifest import read_manifest, write_manifest
 from sparqle_fairseq.models.encoders import load_speech_encoder
-from sparqle_fairseq.scoring.scores import read_generation
+from sparqle_fairseq.scoring.outputs import read_generation
 
 EXAMPLES = ROOT / "examples"
 RECIPE = EXAMPLES / "whisper_encoder"

@@ -22,7 +22,8 @@ from sparqle_fairseq.generate.generator import REPETITION
 from sparqle_fairseq.generate.inspection import look_into
 from sparqle_fairseq.generate.mbr import expected_chrf, mbr_order, posterior
 from sparqle_fairseq.generate.options import DecodingOptions, decoding_options
-from sparqle_fairseq.tools.merge_results import lines_in_order, read_results
+from sparqle_fairseq.scoring.outputs import read_results
+from sparqle_fairseq.tools.merge_results import lines_in_order
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
