@@ -51,6 +51,9 @@ setup(
         "s3prl": ["espnet-s3prl>=2026.5.14"],
         # `sparqle extract-units`. The last two it imports, but does not ask for.
         "speechtokenizer": ["speechtokenizer>=1.0.1", "beartype>=0.18", "tensorboard>=2.16"],
+        # BLEU of Japanese and of Korean by words; without them by characters.
+        "ja": ["sacrebleu[ja]>=2.4"],
+        "ko": ["sacrebleu[ko]>=2.4"],
         "microphone": ["sounddevice>=0.4.6"],
         # `--lora-rank`, `sparqle export-llm`.
         "lora": ["peft>=0.17"],

@@ -44,7 +44,7 @@ def sentence_of(error: BaseException) -> str | None:
         seen.add(id(current))
         if isinstance(current, SparqleError):
             # A data-loader worker hands an error over as the text of its traceback; our sentence is its last line.
-            return re.sub(r"^[\w.]*Error: ", "", str(current).strip().splitlines()[-1])
+            return re.sub(r"^[\w.]*Error: ", "", str(current).strip().rpartition("\n")[2])
         current = current.__cause__ or current.__context__
     return None
 

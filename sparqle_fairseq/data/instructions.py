@@ -66,6 +66,7 @@ class InstructionSide:
             "prompt": [*prompt.before, SPEECH_PLACE, *prompt.after],
             "answer": answer,
             "reference": row.tgt_text,
+            "language": row.tgt_lang or (row.src_lang if row.task == "transcription" else None),
             "task": row.task,
             "utterance": text_key(row.id),
         }
@@ -81,12 +82,14 @@ class InstructionSide:
             },
             "target": None,
             "reference": [item["reference"] for item in items],
+            "language": [item["language"] for item in items],
             "task": [item["task"] for item in items],
             "prefix": [item["prefix"] for item in items],
             "ntokens": 0,
         }
-        if all(item["answer"] is not None for item in items):
-            target, padding_mask = pad_ids([item["answer"] for item in items], self.pad)
+        if any(item["answer"] is not None for item in items):
+            # A row without a target text has padding alone.
+            target, padding_mask = pad_ids([item["answer"] or [] for item in items], self.pad)
             batch["net_input"] |= {"answer": target, "answer_padding_mask": padding_mask}
             batch |= {"target": target, "ntokens": int((~padding_mask).sum())}
         return batch

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from sparqle_fairseq.data.one_line import one_line
 from sparqle_fairseq.errors import SparqleError
 
 CLS, SEP, PAD, UNK, MASK = "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"
@@ -68,25 +70,46 @@ class TranscriptTokenizer:
         return self.tokenizer.decode([token for token in tokens if token < self.decode_token], skip_special_tokens=True)
 
 
+class Reference(str):
+    """A reference on one line, as it is printed, that knows its language (BCP-47; None: the manifest has none)."""
+
+    language: str | None
+
+    def __new__(cls, text: str, language: str | None = None) -> Reference:
+        made = super().__new__(cls, one_line(text))
+        made.language = language
+        return made
+
+
 class TextDictionary:
     """What fairseq asks of a target dictionary, answered by a Hugging Face tokenizer.
 
     fairseq reads the dictionary from the task before it builds the model that knows the tokenizer: `bind` fills it in.
-    References print as the manifest has them, not as the tokenizer gives them back: see `remember`.
+    What fairseq-generate prints is on one line (`data.one_line`). References print as the manifest has them, not as
+    the tokenizer gives them back, in which two texts may be one: see `remember`.
+
+    Attributes:
+        build_scorer: called with --scoring and fairseq's own way to build its scorer, in the place of that way.
     """
+
+    build_scorer: Callable[[Any, Callable[[Any], Any]], Any] | None = None
 
     def __init__(self) -> None:
         self._decode: Any = None
         self._size = self._pad = self._end = 0
-        self._references: dict[tuple[int, ...], str] = {}
+        self._references: dict[int, Reference] = {}
 
     def bind(self, decode: Any, size: int, pad: int, end: int) -> None:
         """`decode` turns a list of ids into text; `size` counts the ids; `end` closes a hypothesis."""
         self._decode, self._size, self._pad, self._end = decode, size, pad, end
 
-    def remember(self, tokens: Iterable[Sequence[int]], texts: Iterable[str]) -> None:
-        """Keep the texts that these reference `tokens` came from, in place of those kept before."""
-        self._references = {tuple(ids): text for ids, text in zip(tokens, texts, strict=True)}
+    def remember(self, references: Sequence[Reference]) -> Tensor:
+        """(B, 1) a stand-in for the tokens of each reference, for `string` to know the row by.
+
+        Stand-ins are negative, so that none is a token or padding. They hold until the next call.
+        """
+        self._references = {-1 - row: reference for row, reference in enumerate(references)}
+        return torch.tensor([*self._references], dtype=torch.long)[:, None]
 
     def __len__(self) -> int:
         return self._size
@@ -106,6 +129,15 @@ class TextDictionary:
     def unk_string(self, escape: bool = False) -> str:
         return "<unk>"
 
+    def encode_line(self, *_: Any, **__: Any) -> Tensor:
+        """fairseq asks for this with --post-process, which would undo a BPE that there is not."""
+        raise SparqleError("--post-process (--remove-bpe) is not offered: texts are printed as text; leave it out")
+
+    def text(self, tokens: Tensor) -> str:
+        """Text of token ids (L,), with the line ends that it has."""
+        ignored = {self._pad, self._end}
+        return self._decode([token for token in tokens.tolist() if token not in ignored]).strip()
+
     def string(
         self,
         tensor: Tensor,
@@ -114,17 +146,17 @@ class TextDictionary:
         extra_symbols_to_ignore: Iterable[int] | None = None,
         **_: Any,
     ) -> str:
-        """Text of token ids (L,) or, line by line, of (B, L).
+        """What fairseq prints of token ids (L,) or, line by line, of (B, L): text on one line.
 
         fairseq asks for `escape_unk` with references only: their text is the remembered one.
         """
         if tensor.dim() == 2:
             return "\n".join(self.string(row, None, escape_unk, extra_symbols_to_ignore) for row in tensor)
         ids = tensor.tolist()
-        if escape_unk and tuple(ids) in self._references:
-            return self._references[tuple(ids)]
-        ignored = {self._pad, self._end, *(extra_symbols_to_ignore or ())}
-        return self._decode([token for token in ids if token not in ignored]).strip()
+        if escape_unk and len(ids) == 1 and ids[0] in self._references:
+            return self._references[ids[0]]
+        ignored = set(extra_symbols_to_ignore or ())
+        return one_line(self.text(torch.tensor([token for token in ids if token not in ignored], dtype=torch.long)))
 
 
 def wordpiece_tokenizer(texts: Iterable[str], vocab_size: int, special: Sequence[str]) -> Any:

@@ -40,6 +40,7 @@ class TranscriptSide:
             "prefix": self.tokenizer.encode(prefix)[1:-1] if prefix else [],
             "text": tokens,
             "reference": row.src_text,
+            "language": row.src_lang,
             "identity": text_key(text),
             "utterance": text_key(row.id),
         }
@@ -77,8 +78,10 @@ class TranscriptSide:
             net_input["foreign_rows"] = torch.tensor(rows, dtype=torch.long)
         return {
             "net_input": net_input,
-            "target": tokens[:, 1:] if all(item["reference"] is not None for item in items) else None,
+            # Of a row without a transcript, its end alone.
+            "target": tokens[:, 1:] if any(item["reference"] is not None for item in items) else None,
             "reference": [item["reference"] for item in items],
+            "language": [item["language"] for item in items],
             "prefix": [item["prefix"] for item in items],
             "ntokens": int((~padding_mask[:, 1:]).sum()),
         }

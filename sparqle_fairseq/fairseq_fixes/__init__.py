@@ -30,6 +30,7 @@ def apply() -> None:
         overflow,
         remarks,
         resuming,
+        scorers,
         stopping,
         waveforms,
         writing,
@@ -53,3 +54,4 @@ def apply() -> None:
     overflow.name_overflows()
     # Generation
     remarks.print_remarks()
+    scorers.let_dictionaries_score()

@@ -101,7 +101,7 @@ def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[i
             Look(
                 name=row.id,
                 reference=sample["reference"][i],
-                hypothesis=dictionary.string(torch.tensor(texts[i])),
+                hypothesis=dictionary.text(torch.tensor(texts[i])),
                 ended=best[i]["ended"],
                 frame_rate=rate,
                 waveform=read_audio(row.audio, sample_rate=encoder.sample_rate) if spoken else None,
@@ -109,7 +109,7 @@ def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[i
                 features=speech.values[i][~speech.padding_mask[i]].float().cpu().numpy(),
                 feature_rate=encoder.frame_rate,
                 layers=layers[:, i, :, real].cpu().numpy(),
-                tokens=[dictionary.string(torch.tensor([token])) for token in tokens],
+                tokens=[dictionary.text(torch.tensor([token])) for token in tokens],
                 token_excess=token_excess(own).cpu().numpy(),
                 token_seconds=token_centres(own).cpu().numpy() / rate,
             )

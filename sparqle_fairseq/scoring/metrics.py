@@ -25,8 +25,11 @@ from sparqle_fairseq.scoring.normalise import normalised
 class Metric(Protocol):
     """A corpus score in percent."""
 
-    name: str
-    higher_is_better: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def higher_is_better(self) -> bool: ...
 
     def statistics(self, references: Sequence[str], hypotheses: Sequence[str], tokenizers: Tokenizers) -> np.ndarray:
         """Counts (N, K) of N utterances, int64. Texts are normalised here."""

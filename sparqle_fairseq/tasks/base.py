@@ -6,6 +6,7 @@ import logging
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sparqle_fairseq.data.augment import SpeedPerturbation
 from sparqle_fairseq.data.dataset import RoomCheck, TextSide
 from sparqle_fairseq.data.manifest import Manifest, read_manifest
 from sparqle_fairseq.data.sampling import Sampler, SamplingOptions
-from sparqle_fairseq.data.text import TextDictionary
+from sparqle_fairseq.data.text import Reference, TextDictionary
 from sparqle_fairseq.data.units import UnitFile, read_units
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.fairseq_fixes import early_stopping
@@ -29,8 +30,10 @@ from sparqle_fairseq.generate.options import DecodingOptions, decoding_options, 
 from sparqle_fairseq.models.config import fill_new_options
 from sparqle_fairseq.models.encoders.stored_features import check_sources, settle_encoder
 from sparqle_fairseq.models.encoders.units import UnitEmbedding
+from sparqle_fairseq.scoring.languages import choose_tokenizers, load_tokenizer
 from sparqle_fairseq.scoring.running import TextScores
 from sparqle_fairseq.tasks.dataset import FairseqSpeechDataset
+from sparqle_fairseq.tasks.scores import build_scorer, log_text_scores
 from sparqle_fairseq.tasks.tensorboard import SampleBoard
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,10 @@ class SpeechTask(FairseqTask):
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         self.dictionary = TextDictionary()
+        self.dictionary.build_scorer = partial(build_scorer, tokenizer=cfg.bleu_tokenizer)
+        if cfg.bleu_tokenizer is not None:
+            load_tokenizer(cfg.bleu_tokenizer)  # says at once that there is none of that name
+        self._references_seen = False
         self.building_from_checkpoint = False
         self.model: Any = None
         self._validation_generator: HypothesisGenerator | None = None
@@ -158,6 +165,10 @@ class SpeechTask(FairseqTask):
             shards=len(folders) if training else 1,
         )
         logger.info("%s: %d utterances from %s", split, len(self.datasets[split]), folder)
+        if self.cfg.eval_generate and not training and self.cfg.bleu_tokenizer is None:
+            codes = [code for manifest in manifests for (code,) in manifest.distinct(("tgt_lang",))[1]]
+            for note in choose_tokenizers([""] * len(codes), codes).notes:
+                logger.info("%s: %s", split, note)
 
     def _read_units(self, manifests: Sequence[Manifest]) -> list[UnitFile] | None:
         """The units of the manifests where the model reads units, else None."""
@@ -299,21 +310,37 @@ class SpeechTask(FairseqTask):
             alignment=alignment,
             nbest=args.nbest,
             decoding=decoding,
-            text_of=self.dictionary.string,
+            text_of=self.dictionary.text,
             score_reference=getattr(args, "score_reference", False),
         )
 
     def inference_step(
         self, generator: HypothesisGenerator, models: Sequence[Any], sample: dict[str, Any], **kwargs: Any
     ) -> list[list[dict[str, Any]]]:
-        if sample["target"] is not None:
-            pad = self.dictionary.pad()
-            tokens = [[token for token in row if token != pad] for row in sample["target"].tolist()]
-            self.dictionary.remember(tokens, sample["reference"])
+        references = sample["reference"]
+        missing = [i for i, text in enumerate(references) if not (text or "").strip()]
+        if generator.score_reference and missing:
+            where = f"row {int(sample['id'][missing[0]])} of it (from 0)"
+            raise SparqleError(
+                f"--score-reference scores the manifest's texts, and {where} has none; write it, or leave the row out"
+            )
         found = generator.generate(models, sample, **kwargs)
         for hypothesis in (hypothesis for hypotheses in found for hypothesis in hypotheses):
             hypothesis["steps"] = generator.remarks(hypothesis)
+        self._set_printed_references(sample)
         return found
+
+    def _set_printed_references(self, sample: dict[str, Any]) -> None:
+        """Put stand-ins of the references in the place of a batch's target, which fairseq-generate prints and scores.
+
+        It finds the text of a row by its target. Rows without a reference have an empty one; of a batch of only such
+        rows fairseq would print no T- line, and after the last batch no score of all.
+        """
+        self._references_seen |= any(text is not None for text in sample["reference"])
+        sample["target"] = None
+        if self._references_seen:
+            pairs = zip(sample["reference"], sample["language"], strict=True)
+            sample["target"] = self.dictionary.remember([Reference((text or "").strip(), code) for text, code in pairs])
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
         super().optimizer_step(optimizer, model, update_num)
@@ -329,9 +356,10 @@ class SpeechTask(FairseqTask):
             if self._validation_generator is None:
                 self._validation_generator = self.build_generator([model], self._validation_options())
             best = [hypotheses[0]["tokens"] for hypotheses in self._validation_generator.generate([model], sample)]
-            texts = [self.dictionary.string(tokens) for tokens in best]
+            texts = [self.dictionary.text(tokens) for tokens in best]
             tasks = sample.get("task") or ["transcription"] * len(texts)
-            log |= TextScores.of(texts, sample["reference"], tasks).as_log()
+            found = TextScores.of(texts, sample["reference"], tasks, sample["language"], self.cfg.bleu_tokenizer)
+            log |= found.as_log()
         return loss, sample_size, log
 
     def _validation_options(self) -> Namespace:
@@ -343,4 +371,4 @@ class SpeechTask(FairseqTask):
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         super().reduce_metrics(logging_outputs, criterion)
         if self.cfg.eval_generate:
-            TextScores.log(logging_outputs)
+            log_text_scores(logging_outputs)

@@ -63,9 +63,16 @@ class SpeechTaskConfig(DecodingOptions):
     )
     eval_generate: bool = field(
         default=False,
-        metadata={"help": "generate text in validation and log its WER (transcription) or BLEU (translation)"},
+        metadata={"help": "generate text in validation and log its WER and CER (transcription) or BLEU (translation)"},
     )
     eval_generate_beam: int = field(default=1, metadata={"help": "beam of the generation in validation"})
+    bleu_tokenizer: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "sacrebleu's tokenizer for BLEU in validation and in fairseq-generate; default: that of each row's "
+            "target language (zh, ja-mecab, ko-mecab, char where no spaces part words, else 13a)"
+        },
+    )
     visualize_interval: int = field(
         default=0,
         metadata={

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from sparqle_fairseq.data.one_line import one_line
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.figures import pixels, require_matplotlib, utterance_figure
 from sparqle_fairseq.generate.inspection import Look, look_into
@@ -75,4 +76,4 @@ def _undisturbed(model: Any) -> Iterator[None]:
 
 def _markdown(look: Look) -> str:
     # Four spaces make it code: a hypothesis is shown as it is, whatever marks it holds.
-    return f"    reference:  {look.reference or '(none)'}\n    hypothesis: {look.hypothesis}"
+    return f"    reference:  {one_line(look.reference or '(none)')}\n    hypothesis: {one_line(look.hypothesis)}"

@@ -165,10 +165,9 @@ class TestPrefix:
     def test_fairseqs_prefix_size_forces_the_references_first_tokens(self, stage2):
         sample = batch(stage2, "test_fr", range(4))
         generator = build_generator(stage2, prefix_size=2)
-        found = stage2.task.inference_step(
-            generator, [stage2.model], sample, prefix_tokens=sample["target"][:, :2], constraints=None
-        )
-        for row, target in zip(found, sample["target"][:, :2].tolist(), strict=True):
+        targets = sample["target"][:, :2]
+        found = stage2.task.inference_step(generator, [stage2.model], sample, prefix_tokens=targets, constraints=None)
+        for row, target in zip(found, targets.tolist(), strict=True):
             first = [token for token in target if token != stage2.model.llm.end]
             assert all(h["tokens"].tolist()[: len(first)] == first for h in row)
 

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from sparqle_fairseq.cli.main import app
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.scoring import scores as scoring
+from sparqle_fairseq.scoring.metrics import METRICS
+from sparqle_fairseq.scoring.outputs import read_generation
 
 GENERATED = """2026-01-01 | INFO | fairseq_cli.generate | loading model(s)
 S-1\tsource
@@ -36,32 +38,8 @@ def generated(tmp_path) -> Path:
     return path
 
 
-def test_generation_is_read_by_id_with_the_best_hypothesis(generated):
-    assert scoring.read_generation(generated) == [
-        (0, "A storm is coming", "a storm , is coming now"),
-        (1, "the tide turns at noon", "the tide turned at noon"),
-        (10, "wait for the ferry, please", ""),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("T-0\ta\nT-1\tb\nD-0\t-0.1\ta\n", r"1 utterance.* the first is 1"),
-        ("D-0\t-0.1\ta\n", "lack a reference"),
-        ("T-0\ta\nD-0\t-0.1\ta\nT-0\ta\n", "line 3: utterance 0 comes twice"),
-        ("T-0\ta\nD-0\t-0.1\n", "line 2 is cut off"),
-        ("nothing\n", "no T- and D- lines"),
-    ],
-)
-def test_incomplete_generation_is_refused(tmp_path, text, message):
-    (tmp_path / "x.txt").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        scoring.read_generation(tmp_path / "x.txt")
-
-
 def test_word_error_rate_is_the_corpus_rate(generated):
-    _, references, hypotheses = zip(*scoring.read_generation(generated), strict=True)
+    _, references, hypotheses = zip(*read_generation(generated), strict=True)
     wer = scoring.score(references, hypotheses, ["wer"])["wer"]
     assert wer.value == pytest.approx(100 * (1 + 1 + 5) / (4 + 5 + 5))
     assert wer.low == pytest.approx(20)  # 27 resamples of three: three times utterance 1 is the least
@@ -72,7 +50,10 @@ def test_bleu_and_chrf_are_sacrebleus_with_their_interval():
     rng = np.random.default_rng(0)
     references = [" ".join(rng.choice(list("abcdefg"), 9)) for _ in range(50)]
     hypotheses = [" ".join(w if rng.random() > 0.2 else "z" for w in line.split()) for line in references]
-    scores = scoring.score(references, hypotheses)
+    scores = scoring.score(references, hypotheses, list(METRICS))
+    for name, metric in (("chrf++", sacrebleu.CHRF(word_order=2)), ("ter", sacrebleu.TER())):
+        assert scores[name].value == pytest.approx(metric.corpus_score(hypotheses, [references]).score)
+        assert scores[name].signature.startswith(str(metric.get_signature()))
     assert scores["bleu"].value == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score)
     assert scores["chrf"].value == pytest.approx(sacrebleu.corpus_chrf(hypotheses, [references]).score)
     for made in scores.values():
@@ -80,15 +61,20 @@ def test_bleu_and_chrf_are_sacrebleus_with_their_interval():
         assert made.low < made.value < made.high
         assert "bs:1000" in made.signature
         assert "12345" in made.signature
-    assert scores == scoring.score(references, hypotheses)
-    other = scoring.score(references, hypotheses, seed=7)
+    assert scores == scoring.score(references, hypotheses, list(METRICS))
+    other = scoring.score(references, hypotheses, list(METRICS), seed=7)
     assert all(other[name].low != scores[name].low and other[name].value == scores[name].value for name in scores)
 
 
 def test_a_perfect_output_scores_perfectly():
     lines = ["the tide turns at noon", "a storm is coming from the west"]
     scores = scoring.score(lines, lines)
-    assert [round(scores[m].value, 6) for m in scoring.METRICS] == [100, 100, 0]
+    assert {name: round(made.value, 6) for name, made in scores.items()} == {
+        "bleu": 100,
+        "chrf": 100,
+        "wer": 0,
+        "cer": 0,
+    }
     assert (scores["wer"].low, scores["wer"].high) == (0, 0)
 
 
@@ -103,7 +89,8 @@ def test_resamples_that_score_zero_do_not_stop_the_bootstrap():
     [
         ((["a"], []), "1 references and 0 hypotheses"),
         (([], []), "0 references"),
-        ((["a"], ["a"], ["ter"]), "'ter' is not known"),
+        ((["a"], ["a"], ["meteor"]), "'meteor' is not known"),
+        (([None, " \u200b"], ["a", "b"]), "none of the 2 utterances has a reference"),
         ((["a"], ["a"], ["bleu"], 10), "10 resamples are too few"),
         ((["!"], ["a"], ["wer"]), "hold no word"),
     ],
@@ -123,3 +110,40 @@ def test_the_command_prints_a_table_and_json(generated):
     assert content["real"]["bleu"]["signature"] in printed
     with pytest.raises(SparqleError, match="two files are called generate-test"):
         CliRunner().invoke(app, ["score", str(generated), str(generated)], catch_exceptions=False)
+
+
+def test_a_row_without_reference_costs_that_row_alone_and_is_counted():
+    references = ["the tide turns at noon", None, "", " \t\u2028", "a storm is coming from the west"]
+    hypotheses = ["the tide turned at noon", "rambling", "on", "and on", ""]
+    scores = scoring.score(references, hypotheses, list(METRICS), 100)
+    kept = [0, 4]
+    alone = scoring.score([references[i] for i in kept], [hypotheses[i] for i in kept], list(METRICS), 100)
+    for name, made in scores.items():
+        assert (made.n, made.without_reference) == (2, 3)
+        assert (made.value, made.low, made.high) == (alone[name].value, alone[name].low, alone[name].high)
+    assert scores["wer"].value == pytest.approx(100 * 8 / 12)  # one word is wrong, seven are missing
+
+
+def test_the_command_counts_rows_without_reference_and_refuses_none(tmp_path):
+    path = tmp_path / "some.txt"
+    path.write_text("T-0\tthe tide\nD-0\t-1\tthe tide\nT-1\t\nD-1\t-1\tmore\nD-2\t-1\tmore\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["score", str(path)], catch_exceptions=False)
+    assert "1 of 3" in done.stdout
+    assert "2 of 3 utterances have no reference and are not scored (the first is 1)" in done.stderr
+    path.write_text("T-0\t\nD-0\t-1\tthe tide\n", encoding="utf-8")
+    with pytest.raises(SparqleError, match=r"some\.txt: none of the 1 utterances has a reference"):
+        CliRunner().invoke(app, ["score", str(path)], catch_exceptions=False)
+
+
+def test_the_counts_of_utterances_serve_any_resample():
+    """What a paired test of two systems stands on: one table, the same draws, the value of any part of it."""
+    references = ["the tide turns at noon today", "a storm is coming from the west", "there are no fish left"]
+    hypotheses = ["the tide turned at noon today", "a storm is coming from west", "there are no fish left"]
+    drawn = scoring.draws(3, 50)
+    for name in METRICS:
+        measured = scoring.measure(references, hypotheses, name)
+        assert measured.table.shape[0] == 3
+        found = measured.resampled(drawn)
+        for sample, value in list(zip(drawn, found, strict=True))[:5]:
+            expected = scoring.measure([references[i] for i in sample], [hypotheses[i] for i in sample], name).value
+            assert value == pytest.approx(expected)

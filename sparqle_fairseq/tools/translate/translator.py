@@ -112,7 +112,7 @@ class Translator:
         sample = self._sample(speech, segments, target)
         return [
             Text(
-                self.task.target_dictionary.string(best["tokens"]),
+                self.task.target_dictionary.text(best["tokens"]),
                 float(best["score"]),
                 best["ended"],
                 best["flag"] or (UNHEARD if self.generator.unheard(best) else None),

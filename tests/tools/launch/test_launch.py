@@ -12,8 +12,8 @@ from commands import command, finetune_arguments, generate, lines, pretrain_argu
 
 from sparqle_fairseq.cli.main import app
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.tools.launch import Place, arguments_for, place_of
 from sparqle_fairseq.scoring.outputs import read_results
+from sparqle_fairseq.tools.launch import Place, arguments_for, place_of
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "node1", "MASTER_PORT": "29500", "LOCAL_RANK": "1"}
 SLURM = {
