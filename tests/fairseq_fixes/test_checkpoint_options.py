@@ -117,7 +117,7 @@ def graded(monkeypatch, quality):
     """Let validation n find as many right texts as `quality[n]` says: what is measured here is the choice."""
     texts_of, begin, number = TextScores.of, SpeechTask.begin_valid_epoch, -1
 
-    def of(texts, references, tasks):
+    def of(texts, references, tasks, *_):
         references = ["one two three four five six"] * len(texts)  # the tones' sentences have no four words in a row
         right = round(quality[min(number, len(quality) - 1)] * len(texts))
         return texts_of([*references[:right], *("nothing of it" for _ in texts[right:])], references, tasks)
