@@ -41,6 +41,9 @@ CUTS = click.Choice(["vad", "fixed", "none"])
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="file or folder to write")
 @click.option("--force", is_flag=True, help="replace output that exists")
+@click.option("--cues/--no-cues", default=True, help="srt, vtt: cut texts into cues of two lines (on)")
+@click.option("--cue-width", type=click.IntRange(10, 200), metavar="N", help="letters of a cue's line (42)")
+@click.option("--cue-seconds", type=Number(1, 60), metavar="S", help="longest cue (7)")
 @click.option("--microphone", is_flag=True, help="record first, until Enter")
 @click.option("--seconds", type=Number(0.1, 3600), metavar="S", help="record for so long")
 @click.option("--segment", type=CUTS, default="vad", help="cut at pauses, at fixed times, not at all")
@@ -72,6 +75,9 @@ def command(
     as_json: bool,
     form: str | None,
     output: Path | None,
+    cues: bool,
+    cue_width: int | None,
+    cue_seconds: float | None,
     max_segment_seconds: float,
     pause_seconds: float,
     vad_threshold: float,
@@ -95,9 +101,12 @@ def command(
     """
     if as_json and (form not in (None, "json") or output is not None):
         raise click.UsageError("--json is JSON on standard output; leave out --format and --output")
+    if not cues and (cue_width or cue_seconds):
+        raise click.UsageError("--cue-width and --cue-seconds say how to cut cues; leave out --no-cues")
     from sparqle_fairseq import register
 
     register()
+    from sparqle_fairseq.tools.translate.cues import CueRule
     from sparqle_fairseq.tools.translate.run import Request, run
     from sparqle_fairseq.tools.translate.segments import SpeechRule
     from sparqle_fairseq.tools.translate.translator import Settings
@@ -107,6 +116,7 @@ def command(
             audio=audio,
             form="json" if as_json else form,
             output=output,
+            cues=CueRule(cue_width or CueRule.width, cue_seconds or CueRule.seconds) if cues else None,
             rule=SpeechRule(threshold=vad_threshold, pause=pause_seconds, longest=max_segment_seconds),
             settings=Settings(
                 beam,

@@ -17,7 +17,7 @@ from sparqle_fairseq.scoring.outputs import read_generation
 from sparqle_fairseq.scoring.scores import score
 
 SMALL = ["--hidden-size", 32, "--layers", 1, "--heads", 4, "--ffn-size", 64, "--queries", 4]
-CHINESE = ["渡船因为大雾晚点了", "今天天气很好，我们去公园吧", "请问车站怎么走"]
+CHINESE = ["渡船因为大雾晚点了", "今天天气很好。我们去公园吧", "请问车站怎么走"]
 
 
 @pytest.fixture(scope="module")

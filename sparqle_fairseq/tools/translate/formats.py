@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Protocol
+
+from sparqle_fairseq.tools.translate.cues import Cue, CueRule, cues_of
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 
@@ -54,36 +57,42 @@ class Plain:
 
 
 class SubRip:
-    """SubRip, the .srt of most players."""
+    """SubRip, the .srt of most players. Without a rule a segment is one cue of one line."""
 
-    def __init__(self) -> None:
+    def __init__(self, rule: CueRule | None = None) -> None:
+        self.rule = rule
         self.count = 0
 
     def head(self, about: About) -> str:
         return ""
 
     def line(self, line: Line) -> str:
-        if not line.text.strip():
-            return ""
-        self.count += 1
-        span = f"{_clock(line.start, ',')} --> {_clock(line.end, ',')}"
-        return f"{self.count}\n{span}\n{_cue(line.text)}\n\n"
+        written = ""
+        for cue in _cues(line, self.rule):
+            self.count += 1
+            span = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
+            written += f"{self.count}\n{span}\n" + "\n".join(cue.lines) + "\n\n"
+        return written
 
     def tail(self) -> str:
         return ""
 
 
 class WebVTT:
-    """WebVTT, the subtitles of browsers (https://www.w3.org/TR/webvtt1/)."""
+    """WebVTT, the subtitles of browsers (https://www.w3.org/TR/webvtt1/). Without a rule as `SubRip`."""
+
+    def __init__(self, rule: CueRule | None = None) -> None:
+        self.rule = rule
 
     def head(self, about: About) -> str:
         return "WEBVTT\n\n"
 
     def line(self, line: Line) -> str:
-        if not line.text.strip():
-            return ""
-        text = _cue(line.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
-        return f"{_clock(line.start, '.')} --> {_clock(line.end, '.')}\n{text}\n\n"
+        written = ""
+        for cue in _cues(line, self.rule):
+            text = "\n".join(cue.lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            written += f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{text}\n\n"
+        return written
 
     def tail(self) -> str:
         return ""
@@ -131,9 +140,11 @@ class Json:
         return "]}\n"
 
 
-def open_format(name: str) -> Format:
-    """A new document of the format `name`."""
-    kinds: dict[str, type[Format]] = {"txt": Plain, "srt": SubRip, "vtt": WebVTT, "tsv": Table, "json": Json}
+def open_format(name: str, rule: CueRule | None = None) -> Format:
+    """A new document of the format `name`; `rule` says how large the cues of subtitles may be."""
+    if name in ("srt", "vtt"):
+        return SubRip(rule) if name == "srt" else WebVTT(rule)
+    kinds: dict[str, type[Format]] = {"txt": Plain, "tsv": Table, "json": Json}
     return kinds[name]()
 
 
@@ -144,13 +155,17 @@ def _clock(seconds: float, mark: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{mark}{milliseconds % 1000:03d}"
 
 
-def _cue(text: str) -> str:
-    """Text that no reader takes for a time line or, by an empty line, for the end of its cue."""
-    return _in_one_line(text).replace("-->", "→")
+def _cues(line: Line, rule: CueRule | None) -> list[Cue]:
+    """The cues of a segment, in text that no reader takes for a time line or, by an empty line, for the cue's end."""
+    text = _in_one_line(line.text, keep="\u00a0\u202f").replace("-->", "→")
+    if not text:
+        return []
+    return [Cue(line.start, line.end, (text,))] if rule is None else cues_of(text, line.start, line.end, rule)
 
 
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
+def _in_one_line(text: str, keep: str = "") -> str:
+    """`text` with single spaces for all white space but that of `keep`."""
+    return re.sub(rf"[^\S{keep}]+", " ", text).strip()
 
 
 def _json(value: object) -> str:

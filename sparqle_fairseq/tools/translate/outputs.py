@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.tools.translate.cues import CueRule
 from sparqle_fairseq.tools.translate.formats import FORMATS, About, Line, Table, open_format
 from sparqle_fairseq.tools.translate.recordings import Recording
 from sparqle_fairseq.tools.translate.translator import Target
@@ -92,10 +93,10 @@ def _writing(path: Path) -> Iterator[None]:
 class _File:
     """One document on its way to `path`."""
 
-    def __init__(self, path: Path, form: str, about: About) -> None:
+    def __init__(self, path: Path, form: str, about: About, rule: CueRule | None) -> None:
         self.path = path
         self.part = path.with_name(f".{path.name}.part")
-        self.form = open_format(form)
+        self.form = open_format(form, rule)
         self.lines = 0
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,14 +127,20 @@ class _File:
 class FileOutput:
     """A file for each recording and target."""
 
-    def __init__(self, paths: Mapping[tuple[str, str], Path], targets: Sequence[Target], form: str) -> None:
-        self.paths, self.targets, self.form = paths, targets, form
+    def __init__(
+        self,
+        paths: Mapping[tuple[str, str], Path],
+        targets: Sequence[Target],
+        form: str,
+        rule: CueRule | None = None,
+    ) -> None:
+        self.paths, self.targets, self.form, self.rule = paths, targets, form, rule
         self.files: list[_File] = []
 
     def begin(self, recording: Recording) -> None:
         for target in self.targets:
             about = About(recording.name, target.language, target.task)
-            self.files.append(_File(self.paths[recording.stem, target.language], self.form, about))
+            self.files.append(_File(self.paths[recording.stem, target.language], self.form, about, self.rule))
 
     def add(self, lines: Sequence[Line]) -> None:
         for file, line in zip(self.files, lines, strict=True):
@@ -178,10 +185,10 @@ class TextOutput:
 class StreamOutput(TextOutput):
     """SubRip, WebVTT or a table as it comes; several recordings and languages share a table."""
 
-    def __init__(self, write: Write, targets: Sequence[Target], form: str) -> None:
+    def __init__(self, write: Write, targets: Sequence[Target], form: str, rule: CueRule | None = None) -> None:
         super().__init__(write, targets, name_recordings=False)
         self.form = form
-        self.open = [open_format(form) for _ in targets]
+        self.open = [open_format(form, rule) for _ in targets]
         self.begun = False
 
     def begin(self, recording: Recording) -> None:

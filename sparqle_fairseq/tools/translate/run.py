@@ -17,6 +17,7 @@ from sparqle_fairseq.data.audio import SAMPLE_RATE, AudioError
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tasks.loading import load_trained
 from sparqle_fairseq.tools.translate import microphone, outputs
+from sparqle_fairseq.tools.translate.cues import CueRule
 from sparqle_fairseq.tools.translate.formats import Line
 from sparqle_fairseq.tools.translate.languages import parse_languages
 from sparqle_fairseq.tools.translate.reader import recording_seconds, stream_audio
@@ -51,6 +52,7 @@ class Request:
     spoken: str | None = None  # language of the recordings
     form: str | None = None
     output: Path | None = None
+    cues: CueRule | None = field(default_factory=CueRule)  # of subtitles; None: a segment is one cue of one line
     force: bool = False
     segment: str = "vad"
     rule: SpeechRule = field(default_factory=SpeechRule)
@@ -127,14 +129,14 @@ def run(request: Request) -> int:
             console.note(note)
         output: outputs.Output
         if paths is not None:
-            output = outputs.FileOutput(paths, targets, form)
+            output = outputs.FileOutput(paths, targets, form, request.cues)
         elif form == "json":
             output = outputs.JsonOutput(console.write, targets)
             stack.callback(output.close)
         elif form == "txt":
             output = outputs.TextOutput(console.write, targets, name_recordings=len(recordings) > 1)
         else:
-            output = outputs.StreamOutput(console.write, targets, form)
+            output = outputs.StreamOutput(console.write, targets, form, request.cues)
         return deliver(
             events(recordings, _cut(request)),
             lambda segments: translator(segments, targets),

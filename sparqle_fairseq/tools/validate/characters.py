@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import html
+import unicodedata
 
 import regex
 
 # Neither letters nor marks that a script needs: U+200C to U+200F join, part and direct letters and may stay.
-_CONTROL = regex.compile(
-    r"[\p{Cc}\p{Co}\p{Cs}\u00AD\u200B\u2028\u2029\u202A-\u202E\u2060-\u2069\uFDD0-\uFDEF\uFEFF\uFFF9-\uFFFC\uFFFE\uFFFF]"
+_NO_TEXT = r"\p{Cc}\p{Co}\p{Cs}\u00AD\u2028\u2029\u2061-\u2065\uFDD0-\uFDEF\uFEFF\uFFF9-\uFFFC\uFFFE\uFFFF"
+# Where a line may break and where not: part of the spelling where no spaces stand between words.
+_BREAKS = r"\u200B\u2060"
+_UNSPACED = regex.compile(
+    r"[\p{Script=Thai}\p{Script=Laoo}\p{Script=Khmr}\p{Script=Mymr}\p{Script=Tibt}\p{Script=Lana}\p{Script=Tale}"
+    r"\p{Script=Talu}\p{Script=Tavt}\p{Script=Java}\p{Script=Bali}]"
 )
-_PRIVATE = regex.compile(r"[\p{Co}\uFFFC]")
+# What turns the direction of a part: needed where texts run from right to left and hold a name that does not.
+_DIRECTIONS = r"\u202A-\u202E\u2066-\u2069"
+_RIGHT_TO_LEFT = regex.compile(r"[\p{L}&&[\p{Bidi_Class=R}\p{Bidi_Class=AL}]]", regex.V1)
+_CONTROL = {
+    (breaks, turns): regex.compile(f"[{_NO_TEXT}{'' if breaks else _BREAKS}{'' if turns else _DIRECTIONS}]")
+    for breaks in (False, True)
+    for turns in (False, True)
+}
+# Nobody knows what these stand for, or (U+FFF9 to U+FFFB, which set a reading beside a word) what of it is text.
+_UNKNOWN = regex.compile(r"[\p{Co}\uFFF9-\uFFFC]")
 _MARKUP = regex.compile(
     r"</?[A-Za-z][A-Za-z0-9]*(?:\s[^<>]*)?/?>"  # <i>, </b>, <br/>, <font color=…>, <unk>
     r"|<!--"
@@ -36,9 +50,11 @@ _LOST = "\ufffd"
 def check_characters(text: str) -> list[tuple[str, str]]:
     """(code, what was found) of everything in `text` that is no text."""
     findings = []
-    found = _CONTROL.findall(text)
+    found = _control(text).findall(text)
     if found:
         findings.append(("control-characters", _named(found)))
+    if not unicodedata.is_normalized("NFC", text):
+        findings.append(("text-not-nfc", _first_change(text)))
     marks = _MARKUP.findall(text)
     if marks:
         findings.append(("markup", ", ".join(map(repr, dict.fromkeys(marks[:3])))))
@@ -58,18 +74,31 @@ def has_control(text: str) -> str | None:
 
 
 def cleaned(text: str) -> str | None:
-    """`text` without control characters, formatting tags and entities; None where more than that is wrong.
+    """`text` in NFC, without control characters, formatting tags and entities; None where more than that is wrong.
 
     A character that breaks lines becomes a space, a C1 control what it is in Windows-1252 (as HTML defines it), and
-    the others go. Private-use characters, unknown tags and lost characters cannot be mended.
+    the others go; what the text's script needs stays. Private-use characters, unknown tags and lost characters cannot
+    be mended.
     """
-    if _PRIVATE.search(text):
+    if _UNKNOWN.search(text):
         return None
     new = _INLINE.sub("", _BLOCK.sub(" ", text))
     new = _ENTITY.sub(lambda match: html.unescape(match[0]), new)
-    new = _CONTROL.sub(_replacement, new)
+    new = unicodedata.normalize("NFC", _control(new).sub(_replacement, new))
     new = regex.sub(r"[ \u00a0]{2,}", " ", new).strip()
     return None if not new or check_characters(new) else new
+
+
+def _control(text: str) -> regex.Pattern[str]:
+    """Characters that are no text in this one."""
+    return _CONTROL[bool(_UNSPACED.search(text)), bool(_RIGHT_TO_LEFT.search(text))]
+
+
+def _first_change(text: str) -> str:
+    """The first letter, with its marks, that NFC writes otherwise."""
+    letters = regex.findall(r"\X", text)
+    letter = next((letter for letter in letters if not unicodedata.is_normalized("NFC", letter)), text)
+    return f"{letter!r} as {_spelled(letter)} where NFC has {_spelled(unicodedata.normalize('NFC', letter))}"
 
 
 def _replacement(match: regex.Match[str]) -> str:
@@ -79,6 +108,10 @@ def _replacement(match: regex.Match[str]) -> str:
     if "\x80" <= character <= "\x9f":
         return bytes([ord(character)]).decode("cp1252", "ignore")
     return ""
+
+
+def _spelled(letter: str) -> str:
+    return " ".join(f"U+{ord(character):04X}" for character in letter[:4])
 
 
 def _named(characters: list[str]) -> str:

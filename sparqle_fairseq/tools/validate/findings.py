@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "control-characters": (ERROR, "characters that are no text"),
     "markup": (ERROR, "tags, entities or special tokens"),
     "text-damaged": (ERROR, "text that lost characters in a wrong decoding"),
+    "text-not-nfc": (WARNING, "letters and accents apart, as Unicode's NFC does not write them"),
     "csv-quotes": (ERROR, "quotation marks of csv around and in a text"),
     "placeholder": (WARNING, "a mark of a table, or no word, in place of a text; an error where that is certain"),
     "language-code": (ERROR, "no language has this code"),

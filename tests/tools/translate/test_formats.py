@@ -36,7 +36,7 @@ def test_text_cannot_break_a_cue():
     srt, vtt = written("srt"), written("vtt")
     assert srt.count("-->") == vtt.count("-->") == 3
     assert "Zwei Zeilen, mit <i>Zeichen</i> & → Pfeil und Tab" in srt
-    assert "Zwei Zeilen, mit &lt;i&gt;Zeichen&lt;/i&gt; &amp; --&gt; Pfeil und Tab" in vtt
+    assert "Zwei Zeilen, mit &lt;i&gt;Zeichen&lt;/i&gt; &amp; → Pfeil und Tab" in vtt
 
 
 @pytest.mark.parametrize("form", ["srt", "vtt"])

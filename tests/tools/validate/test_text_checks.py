@@ -27,6 +27,12 @@ def found(text: str) -> list[str]:
         ("zero\u200bwidth, soft\u00adhyphen\ufeff", "zerowidth, softhyphen"),
         ("don\x92t", "don’t"),  # Windows-1252 that was read as Latin-1
         ("\u202eevil", "evil"),
+        ("ferry\u200bboat", "ferryboat"),
+        ("a\u2060b", "ab"),
+        ("渡\u200b船", "渡船"),
+        ("ราคา\u200b100\xadบาท", "ราคา\u200b100บาท"),  # the soft hyphen alone
+        ("שלום\u2063", "שלום"),
+        ("\ufff9漢字\ufffaかんじ\ufffb", None),  # a reading beside a word: what of it is the text?
         ("logo \uf8ff", None),  # private use: nobody knows what it stands for
         ("\x00", None),  # nothing is left
     ],
@@ -57,6 +63,21 @@ def test_markup_is_found_and_only_formatting_is_removed(text: str, clean: str | 
     assert cleaned(text) == clean
 
 
+@pytest.mark.parametrize(
+    ("text", "clean", "named"),
+    [
+        ("cafe\u0301 noir", "café noir", "U+0065 U+0301 where NFC has U+00E9"),
+        ("Tie\u0302\u0301ng Vie\u0323\u0302t", "Tiếng Việt", "U+0065 U+0302 U+0301 where NFC has U+1EBF"),
+        ("\u1112\u1161\u11ab\u1100\u1173\u11af", "한글", "U+1112 U+1161 U+11AB where NFC has U+D55C"),
+        ("\u212bngström", "Ångström", "U+212B where NFC has U+00C5"),  # a sign that is a letter
+        ("\u0958लम", "क\u093cलम", "U+0958 where NFC has U+0915 U+093C"),  # NFC takes this one apart
+    ],
+)
+def test_letters_and_accents_apart_are_found_and_joined(text: str, clean: str, named: str) -> None:
+    assert [code for code, message in check_characters(text) if named in message] == ["text-not-nfc"]
+    assert cleaned(text) == clean
+
+
 @pytest.mark.parametrize("text", ["cafÃ©", "Itâ€™s", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚", "fog \ufffd", "Â¿QuÃ© pasa?"])
 def test_damaged_text_is_found_and_never_mended(text: str) -> None:
     assert found(text) == ["text-damaged"]
@@ -73,6 +94,17 @@ def test_damaged_text_is_found_and_never_mended(text: str) -> None:
         "क्‍ष",  # Hindi with U+200D
         "(Laughter) [Music] {speech}",
         "日本語　全角",
+        "ฉัน\u200bเป็น\u200bนักเรียน",  # Thai: where a line may break
+        "ខ្ញុំ\u200bជា\u200bសិស្ស",  # Khmer
+        "ຂ້ອຍ\u200bເປັນ\u200bນັກຮຽນ",  # Lao
+        "ကျွန်တော်\u200bကျောင်းသား\u2060ပါ",  # Burmese, and where not
+        "ราคา\u200b100\u200bUSD",
+        "אמר \u2066John Smith\u2069 אתמול",  # Hebrew around a name
+        "قال \u202aJohn (Jr.)\u202c أمس",
+        "שלום\u200f!",
+        "葛\U000e0100城市",  # a variant of a Han sign
+        "❤️ 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "ᠮᠣᠩᠭᠣᠯ\u180eᠠ",  # Mongolian's vowel separator
         "naïve façade — “quoted” … €5 ½ 👍🏽 👩‍🚀",
         "ÎLE À ÎLE, Ñandú, Ångström",
     ],
@@ -164,6 +196,7 @@ CELLS = {
     "control-characters": {"src_text": "The ferry is\x07 late because of the fog."},
     "markup": {"tgt_text": "<i>Le ferry</i> est en retard à cause du brouillard."},
     "text-damaged": {"tgt_text": "Le ferry est en retard Ã©galement."},
+    "text-not-nfc": {"tgt_text": "Le ferry est en retard a\u0300 cause du brouillard."},
     "duration-ratio": {"src_text": "The ferry is late because of the fog. " * 5},
     "text-missing": {"tgt_text": ""},
     "task-unknown": {"task": "translate"},
