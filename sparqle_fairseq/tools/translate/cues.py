@@ -61,7 +61,7 @@ class _Word:
 
     @cached_property
     def width(self) -> int:
-        return text_width(self.text)
+        return max(text_width(self.text), 1)  # a mark by itself takes its time, too
 
     @cached_property
     def full_width(self) -> int:
@@ -83,7 +83,7 @@ def cues_of(text: str, start: float, end: float, rule: CueRule) -> list[Cue]:
     words = _words(text, rule.width)
     if not words or end <= start:
         return [Cue(start, end, (text.strip(),))] if words else []
-    total = sum(word.width for word in words) or 1
+    total = sum(word.width for word in words)
     second = (end - start) / total  # of a column
     places = _cut(words, rule, second)
     cues, done = [], 0
