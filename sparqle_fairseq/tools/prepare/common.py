@@ -119,7 +119,8 @@ def write_manifests(
     """
     recordings = list(dict.fromkeys(utterance.recording for rows in manifests.values() for utterance in rows))
     cut = {utterance.recording for rows in manifests.values() for utterance in rows if utterance.start is not None}
-    measured = _measure(recordings, cut, workers, skip_bad_audio, progress)
+    places = {utterance.recording: utterance.where for rows in manifests.values() for utterance in reversed(rows)}
+    measured = _measure(recordings, cut, places, workers, skip_bad_audio, progress)
     tables = [_table(name, rows, measured, skip_bad_audio) for name, rows in manifests.items()]
     out.mkdir(parents=True, exist_ok=True)
     for placed, report in tables:
@@ -233,9 +234,17 @@ def _corrected(utterance: Utterance, seconds: float) -> bool:
 
 
 def _measure(
-    recordings: Sequence[str], cut: Set[str], workers: int, keep_going: bool, progress: Progress
+    recordings: Sequence[str],
+    cut: Set[str],
+    places: Mapping[str, str],
+    workers: int,
+    keep_going: bool,
+    progress: Progress,
 ) -> dict[str, Recording | str]:
-    """Each recording's length, read from its header; in place of it what is wrong, where it cannot be used."""
+    """Each recording's length, read from its header; in place of it what is wrong, where it cannot be used.
+
+    `places` says which row names a recording first, for messages.
+    """
 
     def length(recording: str) -> Recording | str:
         try:
@@ -243,14 +252,15 @@ def _measure(
             info = soundfile.info(recording) if recording in cut else None
         except AudioError as error:
             if not keep_going:
-                raise
+                where = places.get(recording)
+                raise CorpusError(f"{where}: {error}" if where else str(error)) from None
             return str(error)
         return Recording(n_frames, info.frames, info.samplerate) if info else Recording(n_frames)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         try:
             return dict(zip(progress(recordings, len(recordings)), pool.map(length, recordings), strict=True))
-        except AudioError as error:
+        except CorpusError as error:
             pool.shutdown(cancel_futures=True)
             raise CorpusError(f"{error}; --skip-bad-audio leaves such utterances out") from None
 

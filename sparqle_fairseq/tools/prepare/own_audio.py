@@ -59,7 +59,8 @@ def read_own_audio(
         folder_of("own_audio", root)
     items = _items(root, tables, recordings, languages, account)
     if not items:
-        raise CorpusError(f"{root}: found no recordings with a text; write a table or a .txt file beside each")
+        seen = f" ({account.sentence()})" if account.left_out else ""
+        raise CorpusError(f"{root}: found no recordings with a text{seen}; write a table or a .txt file beside each")
     check_ids(items)
     draw_splits(items, shares, group, seed)
     return _manifests(items)

@@ -110,6 +110,7 @@ def items_of_table(
             said, translated, spoken, target = _nemo_texts(cells, languages)
         else:
             said, translated, spoken, target = _own_texts(cells, languages)
+        recording = recordings.find(cells.where, audio, table.path.parent)
         if not said and not translated:
             account.leave(f"{cells.where} ({audio})", "row without a text")
             continue
@@ -117,7 +118,7 @@ def items_of_table(
             account.leave(f"{cells.where} ({audio})", "row without a translation")
         utterance = Utterance(
             id=cells.get("id"),
-            recording=recordings.find(cells.where, audio, table.path.parent),
+            recording=recording,
             src_text=said,
             tgt_text=translated,
             src_lang=spoken,

@@ -26,6 +26,11 @@ SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
 _JSON = (".json", ".jsonl", ".ndjson")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _BLANK = " \t\r\n"
+_OTHERS = {
+    b"PK\x03\x04": "a spreadsheet or a zip file",
+    b"PAR1": "a parquet file",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet",
+}
 
 Cells = list[str]
 Lines = list[tuple[int, Cells]]  # 1-based line, cells
@@ -116,6 +121,9 @@ def _text(path: Path) -> str:
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise CorpusError(f"{path}: the table cannot be read ({reason(error)}); copy it again") from error
+    for mark, kind in _OTHERS.items():
+        if data.startswith(mark):
+            raise CorpusError(f"{path}: is {kind}; save the table as csv (UTF-8) or as JSON lines")
     return decoded(data, path, "table")
 
 
@@ -279,8 +287,9 @@ def _json_values(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             elif listed and text[at : at + 1] != "]":
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
     except json.JSONDecodeError as error:
-        near = shown(text.split("\n")[error.lineno - 1]) if text else "''"
-        raise CorpusError(f"{path}:{error.lineno}: cannot be read as JSON ({error.msg}) at {near}; repair it") from None
+        place = line if error.pos >= len(text.rstrip()) else error.lineno  # what has no end is found where it begins
+        near = shown(text.split("\n")[place - 1])
+        raise CorpusError(f"{path}:{place}: cannot be read as JSON ({error.msg}) at {near}; repair it") from None
     except RecursionError:
         raise CorpusError(
             f"{path}:{line}: found values nested too deeply; write one plain object a recording"

@@ -103,6 +103,13 @@ def test_what_langcodes_does_not_know_is_no_language(text: str) -> None:
     assert language_code(text) is None
 
 
+def test_a_folder_of_which_nothing_can_be_used_is_refused_with_the_reasons(tmp_path: Path, capsys) -> None:
+    root = sounds(tmp_path / "r", "rec.wav")
+    (root / "rec.2.txt").write_text("Two")
+    sentence = refused(capsys, tmp_path / "out", "own-audio", root, *OWN)
+    assert f"{root}/rec.2.txt (text with '2' in its name, which is no language code)" in sentence
+
+
 def test_two_recordings_of_one_name_are_refused(tmp_path: Path, capsys) -> None:
     root = sounds(tmp_path / "r", "a.wav", "a.flac")
     (root / "a.txt").write_text("Hi")
