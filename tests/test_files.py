@@ -28,6 +28,13 @@ def test_a_byte_order_mark_is_no_text_and_another_encoding_is_refused_with_its_l
         read_text(tmp_path / "c.txt", "list")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32"])
+def test_a_mark_of_another_unicode_form_is_believed(tmp_path, encoding):
+    mark = "" if encoding in ("utf-16", "utf-32") else "\ufeff"  # the first two write it themselves
+    (tmp_path / "a.txt").write_bytes((mark + "Grüße\r\n你好\n").encode(encoding))
+    assert read_lines(tmp_path / "a.txt") == ["Grüße", "你好"]
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old\n")

@@ -11,7 +11,7 @@ import click
 
 from sparqle_fairseq import files
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.tools.prepare.account import Account
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
@@ -64,11 +64,11 @@ def librispeech(root: Path, splits: str, case: str, **options: Any) -> None:
     """LibriSpeech: <split>.tsv for stage 1. ROOT holds LibriSpeech/."""
     from sparqle_fairseq.tools.prepare.librispeech import SPLITS, read_librispeech
 
-    account = Account()
-    manifests = read_librispeech(root, _named(splits, SPLITS), case, account)
+    ledger = Ledger()
+    manifests = read_librispeech(root, _named(splits, SPLITS), case, ledger)
     if case != "keep":
         click.echo(f"transcripts were put in {case} case (--case keep leaves their capitals)", err=True)
-    _write(root, manifests, account, **options)
+    _write(root, manifests, ledger, **options)
 
 
 @command.command()
@@ -82,9 +82,9 @@ def mustc(root: Path, src_lang: str | None, tgt_lang: str, splits: str, rows: st
     """MuST-C, mTEDx: <split>_<lang>.tsv. ROOT holds en-<lang>/, es-<lang>/, …"""
     from sparqle_fairseq.tools.prepare.mustc import read_mustc
 
-    account = Account()
-    manifests = read_mustc(root, _languages(tgt_lang), rows, _named(splits), src_lang, account)
-    _write(root, manifests, account, **options)
+    ledger = Ledger()
+    manifests = read_mustc(root, _languages(tgt_lang), rows, _named(splits), src_lang, ledger)
+    _write(root, manifests, ledger, **options)
 
 
 @command.command("europarl-st")
@@ -99,7 +99,7 @@ def europarl_st(root: Path, src_lang: str, tgt_lang: str, splits: str, rows: str
     from sparqle_fairseq.tools.prepare.europarl_st import read_europarl_st
 
     manifests = read_europarl_st(root, src_lang, _languages(tgt_lang), rows, _named(splits))
-    _write(root, manifests, Account(), **options)
+    _write(root, manifests, Ledger(), **options)
 
 
 @command.command()
@@ -116,10 +116,10 @@ def covost2(
     """CoVoST 2: <split>_<lang>.tsv. ROOT is Common Voice 4's folder of the spoken language."""
     from sparqle_fairseq.tools.prepare.covost2 import SPLITS, read_covost2
 
-    account, named = Account(), _named(splits, SPLITS)
+    ledger, named = Ledger(), _named(splits, SPLITS)
     languages = _languages(tgt_lang)
-    manifests = read_covost2(root, translations or root, src_lang, languages, rows, named, account)
-    _write(root, manifests, account, **options)
+    manifests = read_covost2(root, translations or root, src_lang, languages, rows, named, ledger)
+    _write(root, manifests, ledger, **options)
 
 
 @command.command()
@@ -140,9 +140,9 @@ def fleurs(root: Path, src_lang: str, tgt_lang: str, text: str, splits: str, row
     """FLEURS: <split>_<lang>.tsv. ROOT holds en_us/, fr_fr/, …"""
     from sparqle_fairseq.tools.prepare.fleurs import SPLITS, read_fleurs
 
-    account, named = Account(), _named(splits, SPLITS)
-    manifests = read_fleurs(root, src_lang, _languages(tgt_lang), rows, named, text, account)
-    _write(root, manifests, account, **options)
+    ledger, named = Ledger(), _named(splits, SPLITS)
+    manifests = read_fleurs(root, src_lang, _languages(tgt_lang), rows, named, text, ledger)
+    _write(root, manifests, ledger, **options)
 
 
 @command.command("own-audio")
@@ -180,7 +180,7 @@ def own_audio(
     """Your own recordings: a table, texts beside them, Kaldi's, lhotse's, NeMo's."""
     from sparqle_fairseq.tools.prepare.own_audio import read_own_audio
 
-    account, shares = Account(), {"dev": dev, "test": test}
+    ledger, shares = Ledger(), {"dev": dev, "test": test}
     manifests = read_own_audio(
         root,
         table=table,
@@ -189,9 +189,9 @@ def own_audio(
         shares=shares,
         group=keep_together,
         seed=seed,
-        account=account,
+        ledger=ledger,
     )
-    _write(root, manifests, account, **options)
+    _write(root, manifests, ledger, **options)
 
 
 def _named(names: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -216,7 +216,7 @@ def _languages(names: str) -> tuple[str, ...]:
 def _write(
     root: Path,
     manifests: Any,
-    account: Account,
+    ledger: Ledger,
     *,
     out: Path,
     skip_bad_audio: bool,
@@ -235,13 +235,13 @@ def _write(
         reports = write_manifests(manifests, out, skip_bad_audio=skip_bad_audio, workers=workers, progress=progress)
     except OSError as error:
         raise SparqleError(f"{out}: cannot be written ({error}); choose another folder") from error
-    if account.left_out or account.notes:
-        reports.append(Written(root.name or str(root), str(root), account=account))
+    if ledger.left_out or ledger.notes:
+        reports.append(Written(root.name or str(root), str(root), ledger=ledger))
     if left_out is not None:
         lines = [
             "\t".join((report.name, *entry)).replace("\n", " ") + "\n"
             for report in reports
-            for entry in report.account.left_out
+            for entry in report.ledger.left_out
         ]
         files.write_text(left_out, "manifest\twhat\treason\n" + "".join(lines))
     if as_json:
@@ -249,11 +249,11 @@ def _write(
     else:
         _print_table(reports)
     for report in reports:
-        for note in report.account.notes:
+        for note in report.ledger.notes:
             click.echo(f"{report.name}: {note}", err=True)
     if as_json:
         return
-    if left_out is None and any(len(report.account.left_out) > len(report.account.named()) for report in reports):
+    if left_out is None and any(len(report.ledger.left_out) > len(report.ledger.named()) for report in reports):
         click.echo("--left-out FILE names all that was left out", err=True)
     click.echo(f"written to {out}", err=True)
 
@@ -269,10 +269,10 @@ def _print_table(reports: Any) -> None:
         name, rows, hours = f"{report.name}.tsv", str(report.rows), f"{report.hours:.2f}"
         if not report.rows:  # what no manifest has
             name, rows, hours = report.name, "", ""
-        table.add_row(name, rows, hours, str(len(report.account.left_out)))
+        table.add_row(name, rows, hours, str(len(report.ledger.left_out)))
     Console().print(table)
     for report in reports:
-        sentence = report.account.sentence()
+        sentence = report.ledger.sentence()
         if sentence:
             click.echo(f"{report.name}: {sentence}", err=True)
         if report.corrected:

@@ -16,7 +16,7 @@ from sparqle_fairseq.data.audio import AUDIO_SUFFIXES, SAMPLE_RATE, AudioError, 
 from sparqle_fairseq.data.manifest import write_manifest
 from sparqle_fairseq.data.not_text import like_placeholder, placeholder
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.tools.prepare.account import Account
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 
 COLUMNS = ("id", "audio", "n_frames", "src_text", "tgt_text", "src_lang", "tgt_lang", "task", "speaker")
 # Seconds by which a length that a corpus states may be off, or a segment may end after its recording: Kaldi's limit for
@@ -73,7 +73,7 @@ class Written:
     rows: int = 0
     hours: float = 0.0
     corrected: int = 0  # rows whose stated length was a little off
-    account: Account = field(default_factory=Account)
+    ledger: Ledger = field(default_factory=Ledger)
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -82,9 +82,9 @@ class Written:
             "rows": self.rows,
             "hours": round(self.hours, 4),
             "corrected": self.corrected,
-            "left_out": dict(self.account.reasons()),
-            "named": self.account.named(),
-            "notes": self.account.notes,
+            "left_out": dict(self.ledger.reasons()),
+            "named": self.ledger.named(),
+            "notes": self.ledger.notes,
         }
 
 
@@ -149,7 +149,7 @@ def _table(
                     raise CorpusError(f"{where}: {error}; --skip-bad-audio leaves such utterances out") from None
                 reason = "another length than stated" if isinstance(error, LengthError) else "bad audio"
         if reason is not None:
-            report.account.leave(utterance.id, reason)
+            report.ledger.leave(utterance.id, reason)
             continue
         if utterance.id in seen:
             raise CorpusError(f"{name}: the corpus has the utterance {utterance.id} twice; repair its table")
@@ -162,11 +162,11 @@ def _table(
             marks[mark] = marks.get(mark, 0) + 1
     if marks:
         found = ", ".join(f"{mark!r} {count} times" for mark, count in list(marks.items())[:3])
-        report.account.note(
+        report.ledger.note(
             f"kept {sum(marks.values())} texts that may be marks of a table ({found}); `sparqle validate` names them"
         )
     if not placed:
-        why = ", ".join(f"{count} with {reason}" for reason, count in report.account.reasons().items())
+        why = ", ".join(f"{count} with {reason}" for reason, count in report.ledger.reasons().items())
         why = why or "the corpus has none"
         raise CorpusError(f"{name}: no utterance is left ({why}); check that the corpus is complete")
     return placed, report

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sparqle_fairseq.errors import reason
 from sparqle_fairseq.files import decoded
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import CorpusError, Manifests, Utterance, file_of, folder_of, transcription
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.splits import split_of
 from sparqle_fairseq.tools.prepare.tables import read_table
 
@@ -25,7 +25,7 @@ def read_covost2(
     targets: tuple[str, ...],
     rows: str = "both",
     splits: tuple[str, ...] = (),
-    account: Account | None = None,
+    ledger: Ledger | None = None,
 ) -> Manifests:
     """`<split>_<lang>` (translation rows) of every target, `<split>_<source>` (transcription rows) of the first.
 
@@ -36,13 +36,13 @@ def read_covost2(
         source, targets: language codes as in those names.
         rows: translation, transcription or both.
         splits: names out of `SPLITS`; by default all.
-        account: told of clips without speech or translation: what this release of Common Voice lacks, what translators
+        ledger: told of clips without speech or translation: what this release of Common Voice lacks, what translators
             marked for removal.
 
     Raises:
         CorpusError: a table or folder that is missing or cannot be read.
     """
-    account = account if account is not None else Account()
+    ledger = ledger if ledger is not None else Ledger()
     clips = folder_of("Common Voice", root, "clips", archive=source).absolute()
     sentences: dict[str, tuple[str, str]] = {}
     manifests: Manifests = {}
@@ -53,7 +53,7 @@ def read_covost2(
             for split, found in by_split.items():
                 table = file_of(translations / f"{name}.{split}.tsv", f"CoVoST 2's table of {split}")
                 for where, row in _rows(table, None, ("path", "sentence", "translation", "client_id")):
-                    if _kept(where, row, account):
+                    if _kept(where, row, ledger):
                         found.append(_utterance(clips, where, row, row["sentence"], row["client_id"], source, target))
         else:
             sentences = sentences or _sentences(root)
@@ -61,12 +61,12 @@ def read_covost2(
             for where, row in _rows(table, content, ("path", "translation", "split")):
                 split = "train" if row["split"] == _ADDED else split_of(row["split"]) or ""
                 if not split:
-                    account.leave(where, f"split {row['split']!r}, which is none of CoVoST's")
+                    ledger.leave(where, f"split {row['split']!r}, which is none of CoVoST's")
                 elif split in by_split and row["path"] not in sentences:
-                    account.leave(
+                    ledger.leave(
                         f"{where} ({row['path']})", f"translation into {target} of a clip that Common Voice lacks"
                     )
-                elif split in by_split and _kept(where, row, account):
+                elif split in by_split and _kept(where, row, ledger):
                     sentence, speaker = sentences[row["path"]]
                     by_split[split].append(_utterance(clips, where, row, sentence, speaker, source, target))
         for split, utterances in by_split.items():
@@ -77,10 +77,10 @@ def read_covost2(
     return manifests
 
 
-def _kept(where: str, row: dict[str, str], account: Account) -> bool:
+def _kept(where: str, row: dict[str, str], ledger: Ledger) -> bool:
     if row["translation"].strip() != _REMOVED:
         return True
-    account.leave(f"{where} ({row['path']})", f"translation that is the mark {_REMOVED}")
+    ledger.leave(f"{where} ({row['path']})", f"translation that is the mark {_REMOVED}")
     return False
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import langcodes
 
 from sparqle_fairseq.data.not_text import without_csv_quotes
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import CorpusError, Manifests, Utterance, folder_of, lines_of, transcription
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.splits import SPELLINGS, SPLITS
 
 TEXTS = ("raw", "normalized")
@@ -32,7 +32,7 @@ def read_fleurs(
     rows: str = "both",
     splits: tuple[str, ...] = (),
     text: str = "raw",
-    account: Account | None = None,
+    ledger: Ledger | None = None,
 ) -> Manifests:
     """`<split>_<lang>` (translation rows) of every target, `<split>_<source>` (transcription rows).
 
@@ -42,12 +42,12 @@ def read_fleurs(
         rows: translation, transcription or both.
         splits: names out of `SPLITS`; by default all.
         text: raw (as written, with case and punctuation) or normalized.
-        account: told of recordings whose sentence a target language does not have.
+        ledger: told of recordings whose sentence a target language does not have.
 
     Raises:
         CorpusError: a table or folder that is missing or cannot be read.
     """
-    account = account if account is not None else Account()
+    ledger = ledger if ledger is not None else Ledger()
     root = root / "data" if (root / "data").is_dir() else root
     source_lang = language_of(source)
     manifests: Manifests = {}
@@ -65,7 +65,7 @@ def read_fleurs(
             manifests[f"{split}_{language}"] = utterances
             for row in spoken:
                 if row.sentence not in known:
-                    account.leave(f"{row.where} ({row.file})", f"recording of a sentence that {language} lacks")
+                    ledger.leave(f"{row.where} ({row.file})", f"recording of a sentence that {language} lacks")
         if rows in ("transcription", "both"):
             utterances = [_utterance(audio, row, text, source_lang, "", source_lang) for row in spoken]
             manifests[f"{split}_{source_lang}"] = [transcription(utterance) for utterance in utterances]

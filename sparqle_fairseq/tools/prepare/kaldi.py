@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import CorpusError, Utterance, lines_of, one_line, shown
 from sparqle_fairseq.tools.prepare.languages import language_code, required_code, serves
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.recordings import Recordings
 from sparqle_fairseq.tools.prepare.splits import Item, split_in_name
 from sparqle_fairseq.tools.prepare.table_rows import Languages
@@ -35,7 +35,7 @@ def kaldi_folders(root: Path) -> list[tuple[Path, str]]:
 
 
 def items_of_kaldi(
-    folder: Path, recordings: Recordings, languages: Languages, account: Account, split: str = ""
+    folder: Path, recordings: Recordings, languages: Languages, ledger: Ledger, split: str = ""
 ) -> list[Item]:
     """One item for every utterance and language that has a text.
 
@@ -46,14 +46,14 @@ def items_of_kaldi(
     segments = _segments(folder, files)
     _one_channel(folder, files)
     spoken_by, spoken_in, lasts = (_optional(folder / name) for name in ("utt2spk", "utt2lang", "utt2dur"))
-    by_language = _texts(folder, languages, account)
+    by_language = _texts(folder, languages, ledger)
     items: list[Item] = []
     used: set[str] = set()
     said = by_language.pop("", {})
     for language, texts in {"": said, **by_language}.items():
         for utterance in texts:
             if utterance not in segments and (not language or utterance not in said):
-                account.leave(f"{folder}: {utterance}", "text without a recording")
+                ledger.leave(f"{folder}: {utterance}", "text without a recording")
     for utterance, (recording, start, end, where) in segments.items():
         source = languages.source
         if utterance in spoken_in:
@@ -79,12 +79,12 @@ def items_of_kaldi(
         if not rows and made.src_text:
             rows = [Item(made, split)]
         if not rows:
-            account.leave(f"{where} ({utterance})", "utterance without a text")
+            ledger.leave(f"{where} ({utterance})", "utterance without a text")
         items += rows
         used.add(recording)
     for recording in files:
         if recording not in used:
-            account.leave(f"{folder}/{SCP}: {recording}", "recording without a segment")
+            ledger.leave(f"{folder}/{SCP}: {recording}", "recording without a segment")
     return items
 
 
@@ -171,7 +171,7 @@ def _one_channel(folder: Path, files: dict[str, str]) -> None:
             )
 
 
-def _texts(folder: Path, languages: Languages, account: Account) -> dict[str, Entries]:
+def _texts(folder: Path, languages: Languages, ledger: Ledger) -> dict[str, Entries]:
     """Texts by language, "" for what is said: `text`, or the `text.<case>.<lang>` of the spoken language."""
     found: dict[str, Entries] = {}
     if (folder / "text").is_file():
@@ -182,21 +182,21 @@ def _texts(folder: Path, languages: Languages, account: Account) -> dict[str, En
             codes.setdefault(code, {})[case] = path
             break
         else:
-            account.leave(path, "text of no known language")
+            ledger.leave(path, "text of no known language")
     for code, paths in codes.items():
         case = next(case for case in _CASES if case in paths)
         for other, path in paths.items():
             if other != case:
-                account.leave(path, f"the same text as {paths[case].name}, with less of its case or punctuation")
+                ledger.leave(path, f"the same text as {paths[case].name}, with less of its case or punctuation")
         if serves(code, languages.source):
             if "" in found:
-                account.leave(paths[case], "another transcript; text was taken")
+                ledger.leave(paths[case], "another transcript; text was taken")
             else:
                 found[""] = _entries(paths[case])
         elif languages.target is None or serves(code, languages.target):
             found[languages.target or code] = _entries(paths[case])
         else:
-            account.leave(paths[case], f"text in {code}, not in {languages.target}")
+            ledger.leave(paths[case], f"text in {code}, not in {languages.target}")
     if not found:
         raise CorpusError(f"{folder}: found neither text nor text.{languages.source}; a data folder needs one of them")
     return found

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import CorpusError, Utterance, one_line
 from sparqle_fairseq.tools.prepare.languages import language_code, required_code, serves
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.recordings import Recordings
 from sparqle_fairseq.tools.prepare.splits import Item
 from sparqle_fairseq.tools.prepare.table_rows import Languages
@@ -35,7 +35,7 @@ def kind_of(table: Table) -> str | None:
 
 
 def items_of_cuts(
-    table: Table, recordings: Recordings, languages: Languages, account: Account, split: str = ""
+    table: Table, recordings: Recordings, languages: Languages, ledger: Ledger, split: str = ""
 ) -> list[Item]:
     """One item for each supervision of every cut.
 
@@ -56,14 +56,14 @@ def items_of_cuts(
         if not isinstance(spans, list):
             raise CorpusError(f"{where}: found no list of supervisions; write the manifest again")
         if not spans:
-            account.leave(f"{where} ({cut.get('id')})", "cut without a supervision")
+            ledger.leave(f"{where} ({cut.get('id')})", "cut without a supervision")
         for span in spans:
             name = str(cut.get("id") if len(spans) == 1 else span.get("id"))
             part = {**span, "start": start + _number(where, span, "start", least=float("-inf"))}
             if len(spans) == 1 and abs(part["start"] - start) <= _SAME_LENGTH:
                 part |= {"start": start, "duration": cut.get("duration", span.get("duration"))}
             items += _items(
-                where, name, part, recording, cut.get("channel"), table, recordings, languages, account, split
+                where, name, part, recording, cut.get("channel"), table, recordings, languages, ledger, split
             )
     return items
 
@@ -73,7 +73,7 @@ def items_of_supervisions(
     sources: list[Table],
     recordings: Recordings,
     languages: Languages,
-    account: Account,
+    ledger: Ledger,
     split: str = "",
 ) -> list[Item]:
     """One item for each supervision; `sources` are the tables of their recordings."""
@@ -89,13 +89,13 @@ def items_of_supervisions(
             )
         channel = span.get("channel")
         items += _items(
-            where, str(span.get("id")), span, recording, channel, table, recordings, languages, account, split
+            where, str(span.get("id")), span, recording, channel, table, recordings, languages, ledger, split
         )
     used = {str(row.cells.get("recording_id")) for row in table.rows}
     for source in sources:
         for row in source.rows:
             if len(sources) == 1 and str(row.cells.get("id")) not in used:
-                account.leave(f"{source.where(row)} ({row.cells.get('id')})", "recording without a supervision")
+                ledger.leave(f"{source.where(row)} ({row.cells.get('id')})", "recording without a supervision")
     return items
 
 
@@ -108,7 +108,7 @@ def _items(
     table: Table,
     recordings: Recordings,
     languages: Languages,
-    account: Account,
+    ledger: Ledger,
     split: str,
 ) -> Iterator[Item]:
     file = _file(where, recording, channel)
@@ -136,14 +136,14 @@ def _items(
     found = False
     for language, translation in _translations(where, span, languages):
         if languages.target is not None and not serves(language, languages.target):
-            account.leave(f"{where} ({name})", f"text in {language}, not in {languages.target}")
+            ledger.leave(f"{where} ({name})", f"text in {language}, not in {languages.target}")
             continue
         found = True
         yield Item(_with(made, one_line(translation), languages.target or language), split)
     if not found and text:
         yield Item(made, split)
     elif not found:
-        account.leave(f"{where} ({name})", "supervision without a text")
+        ledger.leave(f"{where} ({name})", "supervision without a text")
 
 
 def _with(utterance: Utterance, text: str, language: str) -> Utterance:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from sparqle_fairseq.data.audio import is_audio
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import CorpusError, Manifests, Utterance, folder_of, lines_of
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 
 SPLITS = (
     "train-clean-100",
@@ -23,7 +23,7 @@ _I = re.compile(r"\bi\b(?!-)")
 
 
 def read_librispeech(
-    root: Path, splits: tuple[str, ...] = (), case: str = "lower", account: Account | None = None
+    root: Path, splits: tuple[str, ...] = (), case: str = "lower", ledger: Ledger | None = None
 ) -> Manifests:
     """Transcription rows by split; without `splits`, of every split that is unpacked.
 
@@ -31,17 +31,17 @@ def read_librispeech(
         root: the folder `LibriSpeech`, or the one it lies in.
         splits: names out of `SPLITS`.
         case: what becomes of the transcripts, which are upper case: see `in_case`.
-        account: told of recordings that no transcript names.
+        ledger: told of recordings that no transcript names.
 
     Raises:
         CorpusError: a folder or table that is missing or cannot be read.
     """
-    account = account if account is not None else Account()
+    ledger = ledger if ledger is not None else Ledger()
     corpus = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     found = splits or tuple(split for split in SPLITS if (corpus / split).is_dir())
     if not found:
         folder_of("LibriSpeech", root, "LibriSpeech", archive="-clean")
-    return {split: _read_split(_folder(root, corpus, split), case, account) for split in found}
+    return {split: _read_split(_folder(root, corpus, split), case, ledger) for split in found}
 
 
 def _folder(root: Path, corpus: Path, split: str) -> Path:
@@ -49,7 +49,7 @@ def _folder(root: Path, corpus: Path, split: str) -> Path:
     return corpus / split if (corpus / split).is_dir() else folder_of("LibriSpeech", root, split)
 
 
-def _read_split(folder: Path, case: str, account: Account) -> list[Utterance]:
+def _read_split(folder: Path, case: str, ledger: Ledger) -> list[Utterance]:
     tables = sorted(folder.glob("*/*/*.trans.txt"))
     if not tables:
         raise CorpusError(f"{folder}: found no <speaker>/<chapter>/*.trans.txt; unpack the archive of this split again")
@@ -68,7 +68,7 @@ def _read_split(folder: Path, case: str, account: Account) -> list[Utterance]:
             utterances.append(Utterance(name, recording, text, text, "en", "en", name.split("-")[0], where=where))
         for path in sorted(table.parent.iterdir()):
             if is_audio(path) and path.stem not in said:
-                account.leave(path, "recording without a transcript")
+                ledger.leave(path, "recording without a transcript")
     return utterances
 
 

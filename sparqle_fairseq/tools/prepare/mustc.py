@@ -13,7 +13,6 @@ import yaml
 
 from sparqle_fairseq.data.audio import is_audio
 from sparqle_fairseq.errors import reason
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import (
     CorpusError,
     Manifests,
@@ -24,6 +23,7 @@ from sparqle_fairseq.tools.prepare.common import (
     transcription,
 )
 from sparqle_fairseq.tools.prepare.languages import language_code
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.splits import spelled
 
 SPLITS = ("train", "dev", "tst-COMMON", "tst-HE")  # of MuST-C; other corpora have others
@@ -40,7 +40,7 @@ def read_mustc(
     rows: str = "both",
     splits: tuple[str, ...] = (),
     source: str | None = None,
-    account: Account | None = None,
+    ledger: Ledger | None = None,
 ) -> Manifests:
     """`<split>_<lang>` (translation rows) of every target, `<split>_<source>` (transcription rows) of the first.
 
@@ -50,19 +50,19 @@ def read_mustc(
         rows: translation, transcription or both.
         splits: their names; by default those that are there.
         source: the spoken language, where folders of several have the same target.
-        account: told of talks that no segment names.
+        ledger: told of talks that no segment names.
 
     Raises:
         CorpusError: a folder, table or text that is missing, cannot be read, or does not fit the others.
     """
-    account = account if account is not None else Account()
+    ledger = ledger if ledger is not None else Ledger()
     manifests: Manifests = {}
     transcribed = set()
     for target in targets:
         pair, spoken = _pair(root, target, source, alone=len(targets) == 1)
         data = folder_of("MuST-C", pair, "data", archive=f"{spoken}-{target}")
         for split in _splits(data, splits):
-            utterances = _read_split(folder_of("MuST-C", data, split), split, spoken, target, account)
+            utterances = _read_split(folder_of("MuST-C", data, split), split, spoken, target, ledger)
             if rows in ("translation", "both") and target != spoken:
                 manifests[f"{split}_{target}"] = utterances
             if rows in ("transcription", "both") and (spoken, split) not in transcribed:
@@ -126,7 +126,7 @@ def _splits(data: Path, wanted: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _read_split(folder: Path, split: str, source: str, target: str, account: Account) -> list[Utterance]:
+def _read_split(folder: Path, split: str, source: str, target: str, ledger: Ledger) -> list[Utterance]:
     table = _table(folder, split)
     segments = read_segments(table)
     texts = {}
@@ -145,7 +145,7 @@ def _read_split(folder: Path, split: str, source: str, target: str, account: Acc
     used = set(files.values())
     for path in sorted(talks.iterdir()) if talks.is_dir() else ():
         if is_audio(path) and path not in used:
-            account.leave(path, "talk without a segment")
+            ledger.leave(path, "talk without a segment")
     count: Counter[str] = Counter()
     utterances = []
     for number, (segment, said, translation) in enumerate(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.beside import items_beside
 from sparqle_fairseq.tools.prepare.common import CorpusError, Manifests, folder_of, transcription
 from sparqle_fairseq.tools.prepare.kaldi import items_of_kaldi, kaldi_folders
 from sparqle_fairseq.tools.prepare.languages import required_code
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.lhotse import CUTS, RECORDINGS, items_of_cuts, items_of_supervisions, kind_of
 from sparqle_fairseq.tools.prepare.recordings import Recordings
 from sparqle_fairseq.tools.prepare.splits import SPLITS, Item, draw_splits, split_in_name
@@ -28,7 +28,7 @@ def read_own_audio(
     shares: Mapping[str, float],
     group: str = "text",
     seed: int = 1,
-    account: Account | None = None,
+    ledger: Ledger | None = None,
 ) -> Manifests:
     """`<split>_<lang>` for every language that a text is in: the spoken one, and those of the translations.
 
@@ -41,12 +41,12 @@ def read_own_audio(
         shares: share of the utterances that go to dev and to test, where the table has no `split`.
         group: what never lies in two splits: the same text, or the same speaker.
         seed: another one draws other splits.
-        account: told of everything that is left out.
+        ledger: told of everything that is left out.
 
     Raises:
         CorpusError: one sentence with the place, what was found and the remedy.
     """
-    account = account if account is not None else Account()
+    ledger = ledger if ledger is not None else Ledger()
     required_code("--src-lang", source)
     if target is not None:
         required_code("--tgt-lang", target)
@@ -57,38 +57,36 @@ def read_own_audio(
     recordings = Recordings(root)
     if recordings.packed is None:
         folder_of("own_audio", root)
-    items = _items(root, tables, recordings, languages, account)
+    items = _items(root, tables, recordings, languages, ledger)
     if not items:
-        seen = f" ({account.sentence()})" if account.left_out else ""
+        seen = f" ({ledger.sentence()})" if ledger.left_out else ""
         raise CorpusError(f"{root}: found no recordings with a text{seen}; write a table or a .txt file beside each")
     check_ids(items)
     draw_splits(items, shares, group, seed)
     return _manifests(items)
 
 
-def _items(
-    root: Path, tables: list[Path], recordings: Recordings, languages: Languages, account: Account
-) -> list[Item]:
+def _items(root: Path, tables: list[Path], recordings: Recordings, languages: Languages, ledger: Ledger) -> list[Item]:
     folders = [] if tables or recordings.packed is not None else kaldi_folders(root)
     if folders:
         return [
-            item for folder, split in folders for item in items_of_kaldi(folder, recordings, languages, account, split)
+            item for folder, split in folders for item in items_of_kaldi(folder, recordings, languages, ledger, split)
         ]
     found = (
         [(path, split_in_name(path.name) or "") for path in tables] if len(tables) > 1 else [(p, "") for p in tables]
     )
     if not found and recordings.packed is None:
-        found = _tables_of(root, account)
+        found = _tables_of(root, ledger)
     if found:
-        items = _of_tables(found, recordings, languages, account)
-        recordings.report(account)
+        items = _of_tables(found, recordings, languages, ledger)
+        recordings.report(ledger)
         return items
     if recordings.packed is not None:
         raise CorpusError(f"{root}: recordings in a zip file need a table; give it with --table")
-    return items_beside(root, languages, account)
+    return items_beside(root, languages, ledger)
 
 
-def _tables_of(root: Path, account: Account) -> list[tuple[Path, str]]:
+def _tables_of(root: Path, ledger: Ledger) -> list[tuple[Path, str]]:
     """The tables in a folder, each with the split that its name says: one, `metadata.*`, or one for every split."""
     there = [path for path in sorted(root.iterdir()) if path.is_file() and is_table(path)]
     metadata = [path for path in there if path.name.lower().startswith(_METADATA)]
@@ -102,7 +100,7 @@ def _tables_of(root: Path, account: Account) -> list[tuple[Path, str]]:
     if metadata:
         for path in there:
             if path not in metadata:
-                account.leave(path, f"table beside {metadata[0].name}")
+                ledger.leave(path, f"table beside {metadata[0].name}")
         _once_a_folder(metadata)
         return [(path, _folder_split(root, path)) for path in metadata]
     if len(there) < 2:
@@ -140,7 +138,7 @@ def _is_lhotse(path: Path) -> bool:
 
 
 def _of_tables(
-    found: list[tuple[Path, str]], recordings: Recordings, languages: Languages, account: Account
+    found: list[tuple[Path, str]], recordings: Recordings, languages: Languages, ledger: Ledger
 ) -> list[Item]:
     tables: list[tuple[Table, str]] = [(read_table(path, KNOWN), split) for path, split in found]
     kinds = [kind_of(table) for table, _ in tables]
@@ -148,18 +146,18 @@ def _of_tables(
     items: list[Item] = []
     for (table, split), kind in zip(tables, kinds, strict=True):
         if kind == CUTS:
-            items += items_of_cuts(table, recordings, languages, account, split)
+            items += items_of_cuts(table, recordings, languages, ledger, split)
         elif kind == RECORDINGS:
             if len(set(kinds)) == 1:
                 raise CorpusError(
                     f"{table.path}: holds recordings without texts; give lhotse's supervisions or cuts too"
                 )
         elif kind is not None and CUTS in kinds:
-            account.leave(table.path, "supervisions beside cuts, which hold them")
+            ledger.leave(table.path, "supervisions beside cuts, which hold them")
         elif kind is not None:
-            items += items_of_supervisions(table, sources, recordings, languages, account, split)
+            items += items_of_supervisions(table, sources, recordings, languages, ledger, split)
         else:
-            items += items_of_table(table, recordings, languages, account, split)
+            items += items_of_table(table, recordings, languages, ledger, split)
     return items
 
 

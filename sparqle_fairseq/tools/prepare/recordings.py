@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from sparqle_fairseq.data.audio import is_audio
 from sparqle_fairseq.errors import reason
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import CorpusError, other_ending
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member; at its end the lengths of name and extra field
 
@@ -61,18 +61,18 @@ class Recordings:
                     return meant
         return places[0]
 
-    def report(self, account: Account) -> None:
+    def report(self, ledger: Ledger) -> None:
         """Name the recordings that no row has, and say how often another ending was read."""
         if self._renamed:
-            account.note(f"{self._renamed} recordings were found under another ending than the table has")
+            ledger.note(f"{self._renamed} recordings were found under another ending than the table has")
         if self.packed is not None:
             for name in self.packed:
                 if name not in self._named:
-                    account.leave(f"{self.root}: {name}", "recording that no row names")
+                    ledger.leave(f"{self.root}: {name}", "recording that no row names")
             return
         for path in walk(self.root):
             if is_audio(path) and os.path.realpath(path) not in self._named:
-                account.leave(path, "recording that no row names")
+                ledger.leave(path, "recording that no row names")
 
 
 def walk(root: Path) -> Iterator[Path]:

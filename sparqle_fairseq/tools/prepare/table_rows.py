@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from sparqle_fairseq.data.audio import SAMPLE_RATE
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import CorpusError, Utterance, one_line, shown
 from sparqle_fairseq.tools.prepare.languages import required_code, serves
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.recordings import Recordings
 from sparqle_fairseq.tools.prepare.splits import SPLITS, Item, split_of
 from sparqle_fairseq.tools.prepare.tables import Row, Table
@@ -83,7 +83,7 @@ class _Cells:
 
 
 def items_of_table(
-    table: Table, recordings: Recordings, languages: Languages, account: Account, split: str = ""
+    table: Table, recordings: Recordings, languages: Languages, ledger: Ledger, split: str = ""
 ) -> list[Item]:
     """One item a row; a row without a text is left out.
 
@@ -91,13 +91,13 @@ def items_of_table(
         table: its rows.
         recordings: where the recordings are.
         languages: those of rows that name none.
-        account: told of rows that are left out and of columns that nobody reads.
+        ledger: told of rows that are left out and of columns that nobody reads.
         split: of all rows that name none; empty: to be drawn.
 
     Raises:
         CorpusError: a row that cannot be read in one way only; its line, what was found, the remedy.
     """
-    columns = _columns(table, account)
+    columns = _columns(table, ledger)
     nemo = "audio_filepath" in map(str.lower, table.columns) and "translation" not in columns
     rows = [_Cells(table, row, columns) for row in table.rows]
     splits = {cells.get("split") for cells in rows}
@@ -112,10 +112,10 @@ def items_of_table(
             said, translated, spoken, target = _own_texts(cells, languages)
         recording = recordings.find(cells.where, audio, table.path.parent)
         if not said and not translated:
-            account.leave(f"{cells.where} ({audio})", "row without a text")
+            ledger.leave(f"{cells.where} ({audio})", "row without a text")
             continue
         if not translated and "translation" in columns:
-            account.leave(f"{cells.where} ({audio})", "row without a translation")
+            ledger.leave(f"{cells.where} ({audio})", "row without a translation")
         utterance = Utterance(
             id=cells.get("id"),
             recording=recording,
@@ -131,11 +131,11 @@ def items_of_table(
             raise CorpusError(f"{cells.where}: recordings in a zip file cannot be cut; unpack {recordings.root}")
         if not part.id:
             part = replace(part, id=_id(audio, part, table.path, recordings))
-        items.append(Item(part, _split(cells, splits, account) or _folder_split(table, audio) or split))
+        items.append(Item(part, _split(cells, splits, ledger) or _folder_split(table, audio) or split))
     return _whole_or_cut(items)
 
 
-def _columns(table: Table, account: Account) -> dict[str, list[str]]:
+def _columns(table: Table, ledger: Ledger) -> dict[str, list[str]]:
     """The table's columns by their use."""
     columns: dict[str, list[str]] = {}
     for name in table.columns:
@@ -157,7 +157,7 @@ def _columns(table: Table, account: Account) -> dict[str, list[str]]:
     if not table.rows:
         raise CorpusError(f"{table.path}: found no rows; write one for each recording")
     if unused:
-        account.note(f"{table.path}: no use is made of the columns {', '.join(unused)}")
+        ledger.note(f"{table.path}: no use is made of the columns {', '.join(unused)}")
     return columns
 
 
@@ -262,7 +262,7 @@ def _id(audio: str, utterance: Utterance, table: Path, recordings: Recordings) -
     return stem if utterance.start is None else f"{stem}_{utterance.start:g}"
 
 
-def _split(cells: _Cells, company: set[str], account: Account) -> str:
+def _split(cells: _Cells, company: set[str], ledger: Ledger) -> str:
     name = cells.get("split")
     if not name:
         return ""
@@ -270,7 +270,7 @@ def _split(cells: _Cells, company: set[str], account: Account) -> str:
     if split is None:
         raise CorpusError(f"{cells.where}: found the split {name!r}; write {', '.join(SPLITS)} or nothing")
     if split != name:
-        account.note(f"the split {name!r} is read as {split}")
+        ledger.note(f"the split {name!r} is read as {split}")
     return split
 
 

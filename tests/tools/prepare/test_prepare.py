@@ -21,10 +21,10 @@ from click.testing import CliRunner
 from sparqle_fairseq.cli.main import app, main
 from sparqle_fairseq.data.audio import read_audio
 from sparqle_fairseq.data.manifest import Manifest, read_manifest
-from sparqle_fairseq.tools.prepare.account import Account
 from sparqle_fairseq.tools.prepare.common import CorpusError, Utterance, lines_of, one_line, write_manifests
 from sparqle_fairseq.tools.prepare.covost2 import read_covost2
 from sparqle_fairseq.tools.prepare.fleurs import language_of, read_fleurs
+from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.librispeech import in_case
 from sparqle_fairseq.tools.prepare.mustc import read_mustc, read_segments
 from sparqle_fairseq.tools.prepare.own_audio import read_own_audio
@@ -237,9 +237,9 @@ def test_every_yaml_spelling_of_a_segment_is_read(tmp_path):
 
 def test_covost2_reads_the_packed_table_and_the_owners_scripts_tables(corpora, tmp_path):
     clips, packed = corpora / "data/common_voice_4/en", corpora / "data/covost2"
-    account = Account()
-    released = read_covost2(clips, packed, "en", ("de",), account=account)
-    assert not account.left_out
+    ledger = Ledger()
+    released = read_covost2(clips, packed, "en", ("de",), ledger=ledger)
+    assert not ledger.left_out
     assert {name: len(rows) for name, rows in released.items()} == {
         "train_de": 14, "train_en": 14, "dev_de": 6, "dev_en": 6, "test_de": 5, "test_en": 5,
     }  # fmt: skip
@@ -262,11 +262,11 @@ def test_covost2_texts_are_unescaped_as_the_owners_script_does(tmp_path):
     (tmp_path / "covost_v2.en_de.tsv").write_text(
         "path\ttranslation\tsplit\nx.mp3\t„Nein“\u2028\tdev\ny.mp3\tDa\tdev\n"
     )
-    account = Account()
-    manifests = read_covost2(tmp_path, tmp_path, "en", ("de",), "translation", ("dev",), account)
+    ledger = Ledger()
+    manifests = read_covost2(tmp_path, tmp_path, "en", ("de",), "translation", ("dev",), ledger)
     (utterance,) = manifests["dev_de"]
     lacking = (f"{tmp_path}/covost_v2.en_de.tsv:3 (y.mp3)", "translation into de of a clip that Common Voice lacks")
-    assert account.left_out == [lacking]
+    assert ledger.left_out == [lacking]
     assert utterance.src_text == 'He said "no" and "left".'
     assert utterance.tgt_text == "„Nein“"
     with pytest.raises(CorpusError, match=r"en_fr\.tsv: found neither this table nor covost_v2\.en_fr\.tsv\.tar\.gz"):
@@ -285,10 +285,10 @@ def test_fleurs_joins_sentences_of_two_languages_by_id(corpora, tmp_path):
     table = root / "data/fr_fr/dev.tsv"
     lines = table.read_text().splitlines(keepends=True)
     table.write_text("".join(line for line in lines if not line.startswith("1000\t")))
-    account = Account()
-    manifests = read_fleurs(root, "en_us", ("fr_fr", "de_de"), splits=("dev",), account=account)
-    assert account.reasons() == {"recording of a sentence that fr lacks": 2}  # two people read that sentence
-    assert account.left_out[0][0].startswith(f"{root}/data/en_us/dev.tsv:1 (")
+    ledger = Ledger()
+    manifests = read_fleurs(root, "en_us", ("fr_fr", "de_de"), splits=("dev",), ledger=ledger)
+    assert ledger.reasons() == {"recording of a sentence that fr lacks": 2}  # two people read that sentence
+    assert ledger.left_out[0][0].startswith(f"{root}/data/en_us/dev.tsv:1 (")
     assert {name: len(rows) for name, rows in manifests.items()} == {"dev_fr": 6, "dev_de": 8, "dev_en": 8}
     for utterance in manifests["dev_fr"]:
         english = plain(utterance.src_text).split()

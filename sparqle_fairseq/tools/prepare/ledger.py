@@ -10,7 +10,7 @@ NAMED = 5  # of what was left out this much is named on the screen; a list names
 
 
 @dataclass
-class Account:
+class Ledger:
     """What one step left out and what else it has to say."""
 
     left_out: list[tuple[str, str]] = field(default_factory=list)  # what (file, `file:line` or utterance), reason
