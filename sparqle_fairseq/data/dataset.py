@@ -135,6 +135,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         self.skip_bad_audio = skip_bad_audio
         self.feature_width = feature_width
         self.epoch = 1
+        self._first_trouble = ""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -151,6 +152,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
             if not self.skip_bad_audio:
                 raise
             logger.warning("skipped 1 utterance (--skip-bad-audio): %s", error)
+            self._first_trouble = self._first_trouble or str(error)
             return {**item, "source": None}
         if self.check is not None:
             self.check(item, source, manifest.where(i))
@@ -160,6 +162,14 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         """`file:line (utterance)` of a row, for messages."""
         manifest, i = self._place(index)
         return manifest.where(i)
+
+    def nothing_left(self) -> str:
+        """What to say where all utterances were looked at and none could be read; for --skip-bad-audio."""
+        names = ", ".join(str(manifest.path) for manifest in self.manifests)
+        return (
+            f"{names}: none of the {len(self)} utterances can be read, so --skip-bad-audio leaves nothing; the first: "
+            f"{self._first_trouble}"
+        )
 
     def row(self, index: int) -> ManifestRow:
         manifest, i = self._place(index)

@@ -23,6 +23,7 @@ def apply() -> None:
     from sparqle_fairseq.fairseq_fixes import (
         checkpoint_reading,
         cpu,
+        empty_batches,
         finished,
         flags,
         half_precision,
@@ -47,6 +48,7 @@ def apply() -> None:
     resuming.resume_from_the_newest_whole()
     half_precision.keep_half_precision_whole()
     # Training
+    empty_batches.pass_over_empty_batches()
     finished.keep_finished_runs()  # around what resuming found
     stopping.pass_signals_on()
     cpu.let_ddp_run_on_cpu()

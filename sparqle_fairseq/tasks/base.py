@@ -250,6 +250,14 @@ class SpeechTask(FairseqTask):
 
     # ---- training
 
+    @property
+    def batches_may_be_empty(self) -> bool:
+        return bool(self.cfg.skip_bad_audio)
+
+    def stand_in(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """What a process without data runs on while others have some; nothing of it is counted."""
+        return sample
+
     def steps_alone(self) -> bool:
         """Whether a forward and backward pass runs without a word to the other processes."""
         return False
@@ -264,7 +272,12 @@ class SpeechTask(FairseqTask):
         ignore_grad: bool = False,
     ) -> Any:
         def usual() -> Any:
-            return super(SpeechTask, self).train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+            loss, size, log = super(SpeechTask, self).train_step(
+                sample, model, criterion, optimizer, update_num, ignore_grad
+            )
+            if ignore_grad:  # a stand-in counts nothing, also among the batches of --update-freq
+                size, log = size * 0, {name: value * 0 for name, value in log.items()}
+            return loss, size, log
 
         return self._memory.step(usual, model, optimizer, update_num, self.steps_alone())
 

@@ -47,16 +47,6 @@ class PretrainTask(SpeechTask):
         take_loss_weights(cfg, self.model)
         return super().build_criterion(cfg, from_checkpoint)
 
-    def train_step(
-        self,
-        sample: dict[str, Any],
-        model: Any,
-        criterion: Any,
-        optimizer: Any,
-        update_num: int,
-        ignore_grad: bool = False,
-    ) -> Any:
-        """A batch whose gradient is ignored stands in for missing data: it must not give negatives to others."""
-        if ignore_grad:
-            sample = {**sample, "net_input": {**sample["net_input"], "active": False}}
-        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+    def stand_in(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """It must not give negatives to the others."""
+        return {**sample, "net_input": {**sample["net_input"], "active": False}}
