@@ -58,8 +58,8 @@ class SpeechDataset(Dataset[dict[str, Any]]):
     What `collater` makes of B utterances. S samples or T frames, W width, L tokens, P prompt ids; every mask is bool
     and True at padding (`.`). In square brackets what only some objectives of stage 1 ask for.
 
-        id (B,)  nsentences  ntokens  prefix: B lists of ids  reference, in stage 2 task: B texts
-        target (B, L), None where a row has no text
+        id (B,)  nsentences  ntokens  prefix: B lists of ids  reference, language, in stage 2 task: B texts or None
+        target (B, L), None where no row has a text
         net_input:
             both stages
                 source        (B, S)  | s s s s s s . . |   waveform; (B, T, W) features; (B, T) units
@@ -71,7 +71,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
                 identity      (B,)      key of the transcript, equal where transcripts are
                 [llm_text     (B, L)    the transcript in the LLM's tokens, `NO_TOKEN` at padding]
                 [foreign_text, foreign_padding_mask (N, L), foreign_rows (N,)   translations of N of the transcripts]
-            stage 2 (`InstructionSide`; without `answer` where there is no target)
+            stage 2 (`InstructionSide`; no answer where there is no target)
                 prompt        (B, P)  | . . i i <speech> i i |   padded at its left, `SPEECH_PLACE` once
                 prompt_padding_mask (B, P)
                 answer        (B, L)  | a b c END . . |   the target
