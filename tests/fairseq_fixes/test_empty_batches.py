@@ -50,7 +50,7 @@ def logged(text, subset, name):
 @pytest.mark.parametrize("place", ["first", "last"])
 def test_a_validation_batch_without_audio_is_not_counted(copied, tmp_path, caplog, place):
     spoil(copied, "valid", lambda rows: rows[:4] if place == "first" else rows[4:])
-    more = [*ONE_BY_ONE, "--batch-size-valid", 4, "--stm-weight", 0, "--valid-subset", "valid,rest"]
+    more = [*ONE_BY_ONE, "--batch-size-valid", 4, "--objective", "stc+stg", "--valid-subset", "valid,rest"]
     with caplog.at_level("INFO"):
         train_here(pretrain_arguments(copied, tmp_path / "run", *more, "--eval-generate", updates=1))
     for name in ("loss", "stc_loss", "stg_loss", "wer", "bsz"):
@@ -124,7 +124,19 @@ def test_two_processes_validate_and_train_past_batches_without_audio(copied, tmp
     spoil(copied, "valid", lambda rows: rows[:6])
     bad = spoil(copied, "train", lambda rows: rows[:24], rest="train_rest")
     assert bad == 24
-    more = [*ONE_BY_ONE, "--batch-size", 4, "--batch-size-valid", 2, "--stm-weight", 0, "--max-epoch", 2, "--lr", 0]
+    more = [
+        *ONE_BY_ONE,
+        "--batch-size",
+        4,
+        "--batch-size-valid",
+        2,
+        "--objective",
+        "stc+stg",
+        "--max-epoch",
+        2,
+        "--lr",
+        0,
+    ]
     arguments = pretrain_arguments(copied, tmp_path / "run", *more, updates=0)
     done = command("sparqle", "launch", "-n", 2, "fairseq-train", *arguments)
     said = done.stdout + done.stderr

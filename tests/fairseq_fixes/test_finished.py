@@ -77,7 +77,7 @@ def test_an_epoch_limit_that_was_reached_is_said(world, tmp_path, caplog):
 
 
 def test_patience_that_is_used_up_stays_so_until_it_is_raised(world, tmp_path, caplog):
-    more = [*SHORT, "--patience", 2, "--lr", 0, "--stm-weight", 0]  # no draws: no validation is better
+    more = [*SHORT, "--patience", 2, "--lr", 0, "--objective", "stc+stg"]  # no draws: no validation is better
     train_here(pretrain_arguments(world, tmp_path, *more, updates=9))
     assert updates_of(tmp_path) == 3
     before = content(tmp_path)
