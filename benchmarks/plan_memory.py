@@ -50,7 +50,7 @@ def train(run: Any, stage: int) -> None:
     from sparqle_fairseq.models.config import PretrainModelConfig, SpeechLLMConfig, qformer_config
     from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
     from sparqle_fairseq.models.stage1.batch import Stage1Text
-    from sparqle_fairseq.models.stage2.model import Stage2Adapter
+    from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
     from sparqle_fairseq.tools.plan import parts, plan
 
     torch.manual_seed(0)

@@ -19,9 +19,8 @@ def register() -> None:
 
     from sparqle_fairseq.criterions import finetune as _finetune_criterion  # noqa: F401
     from sparqle_fairseq.criterions import pretrain as _pretrain_criterion  # noqa: F401
-    from sparqle_fairseq.models.stage1 import model as _stage1_model  # noqa: F401
-    from sparqle_fairseq.models.stage2 import model as _stage2_model  # noqa: F401
     from sparqle_fairseq.tasks import finetune as _finetune_task  # noqa: F401
+    from sparqle_fairseq.tasks import models as _models  # noqa: F401
     from sparqle_fairseq.tasks import pretrain as _pretrain_task  # noqa: F401
 
 

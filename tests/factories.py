@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq.data import Dictionary
 from torch import nn
 
 # Strides and kernels of the real models (320 samples a frame, 400 for the first), few channels.
@@ -39,7 +38,7 @@ def _stir(model: nn.Module, seed: int) -> None:
                 tensor.mul_(6)
 
 
-def _save(path: Path | str, model: nn.Module, cfg: dict[str, Any], dictionaries: list[Dictionary]) -> None:
+def _save(path: Path | str, model: nn.Module, cfg: dict[str, Any], dictionaries: list[Any]) -> None:
     """Write what fairseq's trainer writes, as far as anyone reads it."""
     checkpoint = {
         "args": None,
@@ -94,6 +93,7 @@ def save_tiny_hubert(
     Returns:
         fairseq's model with the same weights, in eval mode.
     """
+    from fairseq.data import Dictionary
     from fairseq.models.hubert.hubert import HubertConfig, HubertModel
     from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 

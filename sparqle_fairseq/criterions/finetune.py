@@ -1,25 +1,25 @@
 """Criterion `sparqle_finetune`: cross-entropy of the answer, and of nothing else."""
 
-# fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
+from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
+from sparqle_fairseq.data.options import fairseq_dataclass
 from sparqle_fairseq.models.stage1.losses import generation_loss
 
 
 @dataclass
-class FinetuneCriterionConfig(FairseqDataclass):
+class FinetuneCriterionConfig:
     answer_label_smoothing: float = field(default=0.0, metadata={"help": "label smoothing of the answer's loss"})
 
 
-@register_criterion("sparqle_finetune", dataclass=FinetuneCriterionConfig)
+@register_criterion("sparqle_finetune", dataclass=fairseq_dataclass(FinetuneCriterionConfig))
 class FinetuneCriterion(FairseqCriterion):
     """Sum over answer tokens; `sample_size` counts them, so fairseq divides by their number in all processes."""
 

@@ -1,33 +1,32 @@
 """Criterion `sparqle_pretrain`: the weighted sum of the stage-1 objectives, each over its own global count."""
 
-# fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import FairseqDataclass
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II
 from torch import Tensor
 
+from sparqle_fairseq.data.options import fairseq_dataclass, with_options
 from sparqle_fairseq.gather import sum_over_ranks
-from sparqle_fairseq.models.config import with_options
 from sparqle_fairseq.models.stage1.objectives import kinds, options_are_read
 
 
 @dataclass
 @with_options(kind.LossOptions for kind in kinds())
-class PretrainCriterionConfig(FairseqDataclass):
+class PretrainCriterionConfig:
     max_update: int = II("optimization.max_update")
 
 
 options_are_read()
 
 
-@register_criterion("sparqle_pretrain", dataclass=PretrainCriterionConfig)
+@register_criterion("sparqle_pretrain", dataclass=fairseq_dataclass(PretrainCriterionConfig))
 class PretrainCriterion(FairseqCriterion):
     """Divides each loss by its count over all processes, so one process and many take the same step.
 

@@ -265,6 +265,13 @@ def pad_sources(sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return padded, torch.arange(padded.size(1))[None, :] >= lengths[:, None]
 
 
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The same batch, or part of one, with its tensors on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    return {name: to_device(value, device) for name, value in batch.items()} if isinstance(batch, dict) else batch
+
+
 def pad_ids(ids: Sequence[Sequence[int]], pad: int, left: bool = False) -> tuple[Tensor, Tensor]:
     """Id lists -> (B, L) tensor padded to the longest, and its padding mask."""
     longest = max(len(row) for row in ids)

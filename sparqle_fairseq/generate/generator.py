@@ -89,9 +89,9 @@ class HypothesisGenerator:
         if not self.score_reference:
             if self.decoding.loop_guard:
                 self._guard(models, net_input, keys, prefixes, answer)
-            if str(self.decoding.rerank) == "mbr":
+            if self.decoding.rerank == "mbr":
                 answer = [self._reranked(row) for row in answer]
-        if str(self.decoding.speech_contrast) != "none":
+        if self.decoding.speech_contrast != "none":
             self._contrast(models, net_input, answer)
         if self.alignment:
             self._align(models[0], net_input, answer)
@@ -179,7 +179,7 @@ class HypothesisGenerator:
     def _contrast(self, models: Sequence[Any], net_input: dict[str, Any], answer: list[list[dict[str, Any]]]) -> None:
         """Give the hypotheses that are asked for their `contrast`."""
         texts = [[hypothesis["tokens"].tolist() for hypothesis in row[: self.nbest]] for row in answer]
-        kind = str(self.decoding.speech_contrast)
+        kind = self.decoding.speech_contrast
         found = contrasts(models, net_input, texts, kind, pad=self.pad, end=self.eos)
         for row, own in zip(answer, found, strict=True):
             for hypothesis, contrast in zip(row[: self.nbest], own, strict=True):

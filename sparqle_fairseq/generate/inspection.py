@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.utils import apply_to_sample
 
 from sparqle_fairseq.data.audio import is_features, read_audio
-from sparqle_fairseq.data.dataset import SpeechDataset
+from sparqle_fairseq.data.dataset import SpeechDataset, to_device
 from sparqle_fairseq.generate.attention import frame_rate, query_map, token_centres, token_excess, token_map
 from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.limits import Ended, LengthRule
@@ -153,4 +152,4 @@ def batch_around(dataset: SpeechDataset, index: int, count: int) -> list[int]:
 
 def _batch(dataset: SpeechDataset, indices: Sequence[int], model: Any) -> dict[str, Any]:
     device = next(model.parameters()).device
-    return apply_to_sample(lambda tensor: tensor.to(device), dataset.collater([dataset[i] for i in indices]))
+    return to_device(dataset.collater([dataset[i] for i in indices]), device)

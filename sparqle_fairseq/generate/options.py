@@ -1,12 +1,11 @@
 """Options of generation: those beyond fairseq's own, and what the search makes of fairseq's."""
 
-# fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
+from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-
+from sparqle_fairseq.data.options import choice, plain_options
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.search import SearchSettings
 
@@ -17,7 +16,7 @@ LEAST_CONTRAST = 0.5
 
 
 @dataclass
-class DecodingOptions(FairseqDataclass):
+class DecodingOptions:
     min_tokens_per_second: float = field(
         default=0.0, metadata={"help": "fewest tokens of an answer for each second of its speech; 0: no such limit"}
     )
@@ -37,16 +36,14 @@ class DecodingOptions(FairseqDataclass):
         default="",
         metadata={"help": "text that every answer begins with; a row's own, in its manifest's column prefix, is first"},
     )
-    rerank: ChoiceEnum(list(RERANKINGS)) = field(  # type: ignore[valid-type]
-        default="none",
-        metadata={"help": "mbr: put first the hypothesis that is most like the others, by chrF (minimum Bayes risk)"},
+    rerank: str = choice(
+        "none", RERANKINGS, "mbr: put first the hypothesis that is most like the others, by chrF (minimum Bayes risk)"
     )
-    speech_contrast: ChoiceEnum(list(CONTRASTS)) = field(  # type: ignore[valid-type]
-        default="none",
-        metadata={
-            "help": "print on I- lines how much likelier the speech makes a hypothesis than no speech does (removed: "
-            "from the prompt; silence: a silent recording), and flag those that it does not"
-        },
+    speech_contrast: str = choice(
+        "none",
+        CONTRASTS,
+        "print on I- lines how much likelier the speech makes a hypothesis than no speech does (removed: "
+        "from the prompt; silence: a silent recording), and flag those that it does not",
     )
     least_contrast: float = field(
         default=LEAST_CONTRAST, metadata={"help": "bits a token below which --speech-contrast flags a hypothesis"}
@@ -55,13 +52,7 @@ class DecodingOptions(FairseqDataclass):
 
 def decoding_options(source: Any) -> DecodingOptions:
     """Those among the options of a task, which may be older than some of them. Raises `SparqleError`."""
-    values: dict[str, Any] = {
-        option.name: getattr(source, option.name, option.default)
-        for option in fields(DecodingOptions)
-        if not option.name.startswith("_")
-    }
-    made = DecodingOptions(**values)
-    made.rerank, made.speech_contrast = str(made.rerank), str(made.speech_contrast)
+    made = plain_options(DecodingOptions, source)
     for name in ("min_tokens_per_second", "max_tokens_per_second"):
         if getattr(made, name) < 0:
             raise SparqleError(f"--{name.replace('_', '-')} {getattr(made, name):g} must be above 0, or 0 for no limit")
@@ -73,6 +64,24 @@ def decoding_options(source: Any) -> DecodingOptions:
     if made.repetition_penalty < 1:
         raise SparqleError(f"--repetition-penalty {made.repetition_penalty:g} must be 1 (off) or more")
     return made
+
+
+@dataclass
+class SearchOptions:
+    """fairseq's generation options that the search reads, under their names there and with their defaults."""
+
+    beam: int = 5
+    nbest: int = 1
+    lenpen: float = 1.0
+    unnormalized: bool = False
+    min_len: int = 1
+    max_len_a: float = 0.0
+    max_len_b: int = 200
+    temperature: float = 1.0
+    sampling: bool = False
+    sampling_topk: int = -1
+    sampling_topp: float = -1.0
+    no_repeat_ngram_size: int = 0
 
 
 # fairseq's generation options that this search does not have, with the value that means "not asked for".

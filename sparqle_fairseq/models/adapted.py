@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from fairseq.models import BaseFairseqModel
 from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.encoders import SpeechEncoder, SpeechFeatures
+from sparqle_fairseq.models.config import DTYPES, AdapterConfig
+from sparqle_fairseq.models.encoders import SpeechFeatures, SpeechSource, load_speech_encoder, parse_layer
+from sparqle_fairseq.models.encoders.stored_features import open_feature_reader
+from sparqle_fairseq.models.encoders.units import unit_embedding
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity, encode_identity
 
 
@@ -26,17 +28,32 @@ class LayerMix(nn.Module):
         return torch.einsum("btlw,l->btw", values, self.logits.softmax(dim=0).to(values.dtype))
 
 
-def add_layer_mix(adapter: nn.Module, encoder: Any) -> None:
+def add_layer_mix(adapter: nn.Module, encoder: SpeechSource) -> None:
     """Give the adapter a `layer_mix` where the encoder gives all its layers (`--encoder-layer weighted`)."""
-    layers = getattr(encoder, "mixed_layers", 0)
-    if layers and not hasattr(adapter, "layer_mix"):
-        adapter.layer_mix = LayerMix(layers)
+    if encoder.mixed_layers and not hasattr(adapter, "layer_mix"):
+        adapter.layer_mix = LayerMix(encoder.mixed_layers)
 
 
-class AdaptedModel(BaseFairseqModel):
-    """A fairseq model whose checkpoint holds the adapter, and the identity of all that is frozen."""
+def open_speech_source(options: AdapterConfig, folders: Sequence[str] = ()) -> SpeechSource:
+    """The encoder that the options name, or what stands in for it where the data is units or features.
 
-    def __init__(self, encoder: SpeechEncoder, adapter: nn.Module, identity: Mapping[str, Mapping[str, Any]]) -> None:
+    `folders` are the data's; those of features need no encoder. Raises `SparqleError`.
+    """
+    if options.source == "units":
+        return unit_embedding(options)
+    reader = open_feature_reader(folders)
+    if reader is not None:
+        return reader
+    if not options.speech_encoder:
+        raise SparqleError("no speech encoder was named; give a checkpoint with --speech-encoder")
+    layer = parse_layer(options.encoder_layer)
+    return load_speech_encoder(options.speech_encoder, layer=layer, dtype=DTYPES[options.encoder_dtype])
+
+
+class AdaptedModel(nn.Module):
+    """A model whose checkpoint holds the adapter, and the identity of all that is frozen."""
+
+    def __init__(self, encoder: SpeechSource, adapter: nn.Module, identity: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__()
         self.speech_encoder = encoder
         add_layer_mix(adapter, encoder)
@@ -67,19 +84,16 @@ class AdaptedModel(BaseFairseqModel):
         return next(self.adapter.parameters()).dtype
 
     def set_num_updates(self, num_updates: int) -> None:
-        super().set_num_updates(num_updates)
+        """Say how many updates there were; masks and samples are drawn anew in each."""
         self.num_updates = num_updates
 
-    def max_positions(self) -> None:
-        """No limit of its own; --max-source-positions sets one."""
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """What was trained, and the identity of what was not."""
         state = super().state_dict(*args, **kwargs)
         state[kwargs.get("prefix", "") + STATE_NAME] = encode_identity(self.identity)
         return state
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, **_: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, *_: Any, **__: Any) -> Any:
         """Strict whatever `strict` says. Raises `IdentityError` and `SparqleError`, each with one sentence."""
         state = dict(state_dict)
         if STATE_NAME not in state:
@@ -91,9 +105,9 @@ class AdaptedModel(BaseFairseqModel):
         return nn.Module.load_state_dict(self, state, strict=True)
 
 
-def check_names(state: Mapping[str, Tensor], module: nn.Module, what: str) -> None:
+def check_names(state: Mapping[str, Tensor], module: nn.Module | SpeechSource, what: str) -> None:
     """Every tensor of `module` must be in `state` with its shape, and nothing else. Raises `SparqleError`."""
-    expected = nn.Module.state_dict(module)
+    expected = nn.Module.state_dict(module) if isinstance(module, AdaptedModel) else module.state_dict()
     missing = sorted(expected.keys() - state.keys())
     unexpected = sorted(state.keys() - expected.keys())
     if missing or unexpected:

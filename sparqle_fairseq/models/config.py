@@ -1,17 +1,14 @@
 """Options of the speech encoder and the Q-Former, shared by the models of both stages, and each stage's own."""
 
-# fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
+from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
-from typing import Any, Optional, TypeVar, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY
-from omegaconf import open_dict
 
 from sparqle_fairseq.data.answers import ANSWERS
+from sparqle_fairseq.data.options import choice, with_options
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.llm.lora_options import LoRAOptions
 from sparqle_fairseq.models.llm.quantized import QUANTIZATIONS
@@ -20,31 +17,15 @@ from sparqle_fairseq.models.qformer.front_end import DOWNSAMPLING
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
 from sparqle_fairseq.models.qformer.projector import PROJECTORS
 from sparqle_fairseq.models.qformer.qformer import QUERY_STARTS, SPEECH_ENTRIES, QFormerConfig
-from sparqle_fairseq.models.stage1.objectives import PUBLISHED, SUMS, kinds, objective_text
+from sparqle_fairseq.models.stage1.objectives import SUMS, kinds
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SOURCES = ("audio", "units")
-_Class = TypeVar("_Class", bound=type[Any])
-
-
-def with_options(kinds: Iterable[type[Any]]) -> Callable[[_Class], _Class]:
-    """Class decorator below `dataclass`: the fields of plain dataclasses become options too, each name once."""
-
-    def add(config: _Class) -> _Class:
-        for kind in kinds:
-            types = get_type_hints(kind)
-            for option in fields(kind):
-                choices = option.metadata.get("choices")
-                config.__annotations__[option.name] = ChoiceEnum(list(choices)) if choices else types[option.name]
-                setattr(config, option.name, field(default=option.default, metadata={"help": option.metadata["help"]}))
-        return config
-
-    return add
 
 
 @dataclass
-class AdapterConfig(FairseqDataclass):
-    speech_encoder: Optional[str] = field(
+class AdapterConfig:
+    speech_encoder: str | None = field(
         default=None,
         metadata={
             "help": "the frozen speech encoder: a fairseq checkpoint (HuBERT, wav2vec 2.0, data2vec), a Hugging Face "
@@ -58,13 +39,9 @@ class AdapterConfig(FairseqDataclass):
             "sum of all"
         },
     )
-    encoder_dtype: ChoiceEnum(list(DTYPES)) = field(  # type: ignore[valid-type]
-        default="fp32", metadata={"help": "precision of the frozen encoder, apart from the trainer's"}
-    )
+    encoder_dtype: str = choice("fp32", DTYPES, "precision of the frozen encoder, apart from the trainer's")
     # The task has this option too; here it goes into the checkpoint.
-    source: ChoiceEnum(list(SOURCES)) = field(  # type: ignore[valid-type]
-        default="audio", metadata={"help": "audio (or features of it), or units: <split>.km beside <split>.tsv"}
-    )
+    source: str = choice("audio", SOURCES, "audio (or features of it), or units: <split>.km beside <split>.tsv")
     unit_vocabulary: int = field(default=0, metadata={"help": "number of different units, for --source units"})
     unit_rate: float = field(default=50.0, metadata={"help": "units per second (before --collapse-units)"})
     collapse_units: bool = field(default=False, metadata={"help": "read consecutive equal units as one"})
@@ -74,36 +51,33 @@ class AdapterConfig(FairseqDataclass):
     ffn_size: int = field(default=3072, metadata={"help": "Q-Former feed-forward width"})
     cross_attention_freq: int = field(default=2, metadata={"help": "every n-th layer reads the speech"})
     queries: int = field(default=100, metadata={"help": "number of learned queries"})
-    query_start: ChoiceEnum(list(QUERY_STARTS)) = field(  # type: ignore[valid-type]
-        default="learned",
-        metadata={
-            "help": "learned: random queries, as published; monotonic: queries start as evenly spaced positions and "
-            "the speech carries positions"
-        },
+    query_start: str = choice(
+        "learned",
+        QUERY_STARTS,
+        "learned: random queries, as published; monotonic: queries start as evenly spaced positions and "
+        "the speech carries positions",
     )
-    query_window_seconds: Optional[float] = field(
+    query_window_seconds: float | None = field(
         default=None,
         metadata={
             "help": "cut the speech into windows of so many seconds, each read by --queries-per-window queries; by "
             "default --queries read the whole utterance"
         },
     )
-    queries_per_window: Optional[int] = field(
+    queries_per_window: int | None = field(
         default=None, metadata={"help": "number of learned queries, the same ones in every window"}
     )
-    speech_downsample: ChoiceEnum(list(DOWNSAMPLING)) = field(  # type: ignore[valid-type]
-        default="none",
-        metadata={
-            "help": "before the Q-Former, join --speech-stride frames: stack (side by side), conv (learned) or none"
-        },
+    speech_downsample: str = choice(
+        "none",
+        DOWNSAMPLING,
+        "before the Q-Former, join --speech-stride frames: stack (side by side), conv (learned) or none",
     )
     speech_stride: int = field(default=1, metadata={"help": "encoder frames in a frame that the Q-Former reads"})
-    speech_entry: ChoiceEnum(list(SPEECH_ENTRIES)) = field(  # type: ignore[valid-type]
-        default="norm",
-        metadata={
-            "help": "what the speech passes before it is read: norm (a LayerNorm, as published), linear (to the "
-            "Q-Former's width, as in the authors' Hugging Face trainer) or none"
-        },
+    speech_entry: str = choice(
+        "norm",
+        SPEECH_ENTRIES,
+        "what the speech passes before it is read: norm (a LayerNorm, as published), linear (to the "
+        "Q-Former's width, as in the authors' Hugging Face trainer) or none",
     )
     max_text_positions: int = field(default=512, metadata={"help": "longest transcript, in tokens"})
     dropout: float = field(default=0.1, metadata={"help": "dropout in the Q-Former"})
@@ -117,12 +91,11 @@ class AdapterConfig(FairseqDataclass):
         default=0, metadata={"help": "ranges of each training utterance's feature channels to hide (SpecAugment)"}
     )
     channel_mask_width: int = field(default=64, metadata={"help": "widest such range, in channels"})
-    projector: ChoiceEnum(list(PROJECTORS)) = field(  # type: ignore[valid-type]
-        default="linear",
-        metadata={
-            "help": "what turns query outputs into embeddings of the LLM (in stage 1 for llm-ctc alone): linear (as "
-            "published), mlp, linear-norm, or scaled: linear in units of the LLM's embeddings, which learns fastest"
-        },
+    projector: str = choice(
+        "linear",
+        PROJECTORS,
+        "what turns query outputs into embeddings of the LLM (in stage 1 for llm-ctc alone): linear (as "
+        "published), mlp, linear-norm, or scaled: linear in units of the LLM's embeddings, which learns fastest",
     )
 
 
@@ -136,32 +109,28 @@ class PretrainModelConfig(AdapterConfig):
             "as llm-ctc+0.5*stg"
         },
     )
-    llm: Optional[str] = field(
+    llm: str | None = field(
         default=None,
         metadata={"help": "for --objective llm-ctc: the LLM of stage 2, Hugging Face folder or hub id"},
     )
-    llm_dtype: ChoiceEnum(list(DTYPES)) = field(  # type: ignore[valid-type]
-        default="fp32", metadata={"help": "for --objective llm-ctc: precision of the LLM's embeddings"}
-    )
-    text_tokenizer: Optional[str] = field(
+    llm_dtype: str = choice("fp32", DTYPES, "for --objective llm-ctc: precision of the LLM's embeddings")
+    text_tokenizer: str | None = field(
         default=None,
         metadata={"help": "BERT-like tokenizer of the transcripts, folder or hub id; by default that of --bert"},
     )
-    bert: Optional[str] = field(
+    bert: str | None = field(
         default=None, metadata={"help": "start the Q-Former from this BERT, folder or hub id; by default at random"}
     )
 
 
 @dataclass
 class SpeechLLMConfig(LoRAOptions, AdapterConfig):
-    llm: Optional[str] = field(default=None, metadata={"help": "causal language model, Hugging Face folder or hub id"})
-    llm_dtype: ChoiceEnum(list(DTYPES)) = field(  # type: ignore[valid-type]
-        default="bf16", metadata={"help": "precision of the frozen LLM, apart from the trainer's"}
+    llm: str | None = field(default=None, metadata={"help": "causal language model, Hugging Face folder or hub id"})
+    llm_dtype: str = choice("bf16", DTYPES, "precision of the frozen LLM, apart from the trainer's")
+    llm_quantization: str = choice(
+        "none", QUANTIZATIONS, "keep the frozen LLM's linear layers in 8 or 4 bits (bitsandbytes)"
     )
-    llm_quantization: ChoiceEnum(list(QUANTIZATIONS)) = field(  # type: ignore[valid-type]
-        default="none", metadata={"help": "keep the frozen LLM's linear layers in 8 or 4 bits (bitsandbytes)"}
-    )
-    attn_implementation: Optional[str] = field(
+    attn_implementation: str | None = field(
         default=None,
         metadata={
             "help": "how the LLM computes attention: eager, sdpa, or another that transformers knows; by default what "
@@ -172,12 +141,11 @@ class SpeechLLMConfig(LoRAOptions, AdapterConfig):
         default=False,
         metadata={"help": "compute the LLM's layers again in the backward pass: less memory, about a third slower"},
     )
-    llm_sharding: ChoiceEnum(list(SHARDINGS)) = field(  # type: ignore[valid-type]
-        default="none",
-        metadata={
-            "help": "in training, divide the LLM's layers among the processes of each machine, or among all; each "
-            "process gathers a layer while it runs: less memory, more communication"
-        },
+    llm_sharding: str = choice(
+        "none",
+        SHARDINGS,
+        "in training, divide the LLM's layers among the processes of each machine, or among all; each "
+        "process gathers a layer while it runs: less memory, more communication",
     )
     compress_queries: bool = field(
         default=False,
@@ -193,17 +161,16 @@ class SpeechLLMConfig(LoRAOptions, AdapterConfig):
             "weighted by what CTC reads there, instead of the mean of the queries"
         },
     )
-    answer: ChoiceEnum(list(ANSWERS)) = field(  # type: ignore[valid-type]
-        default="direct",
-        metadata={
-            "help": "what the LLM answers to a translation: the translation (direct), or the transcript, a line break "
-            "and the translation (transcript-first); only the translation is printed and scored"
-        },
+    answer: str = choice(
+        "direct",
+        ANSWERS,
+        "what the LLM answers to a translation: the translation (direct), or the transcript, a line break "
+        "and the translation (transcript-first); only the translation is printed and scored",
     )
     freeze_qformer: bool = field(
         default=False, metadata={"help": "train the projector alone; the Q-Former stays as --pretrained-adapter has it"}
     )
-    pretrained_adapter: Optional[str] = field(
+    pretrained_adapter: str | None = field(
         default=None,
         metadata={"help": "stage-1 (or stage-2) checkpoint to start from; encoder and Q-Former sizes come from it"},
     )
@@ -235,26 +202,14 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def architecture(size: dict[str, Any]) -> Callable[[Any], None]:
-    """fairseq's architecture function of a size: it fills in what the command line leaves open."""
-
-    def fill(args: Any) -> None:
-        for name, value in size.items():
-            setattr(args, name, getattr(args, name, value))
-
-    return fill
-
-
 def qformer_config(
     config: AdapterConfig, speech_width: int, vocab_size: int, frame_rate: float | None = None
 ) -> QFormerConfig:
-    """The plain Q-Former configuration of fairseq's options.
+    """The Q-Former that options describe.
 
     `frame_rate` is that of the speech encoder in Hz; windows need it. Raises `SparqleError`.
     """
     shape = {name: getattr(config, name) for name in QFORMER_FIELDS}
-    for name in ("query_start", "speech_downsample", "speech_entry"):
-        shape[name] = str(shape[name])
     seconds, count = config.query_window_seconds, config.queries_per_window
     if (seconds is None) != (count is None):
         raise SparqleError("--query-window-seconds and --queries-per-window go together; give both or neither")
@@ -279,32 +234,3 @@ def feature_masks(config: AdapterConfig, seed: int) -> FeatureMasks | None:
         if count < 0 or width < 1:
             raise SparqleError(f"--{name}-masks {count} of width {width}; give 0 or more masks of width 1 or more")
     return FeatureMasks(*sizes, seed=seed) if config.time_masks or config.channel_masks else None
-
-
-def fill_new_options(cfg: Any) -> None:
-    """Give the options of a checkpoint that are newer than it their defaults.
-
-    fairseq does so where `_name` is a model's; a model trained with `--arch` is saved under the architecture's.
-    """
-    model = ARCH_MODEL_NAME_REGISTRY.get(cfg._name, cfg._name)
-    with open_dict(cfg):
-        for option in fields(MODEL_DATACLASS_REGISTRY[model]):
-            if option.name not in cfg:
-                cfg[option.name] = option.default
-        if "objective" in cfg:
-            cfg.objective = objective_text(cfg)
-            cfg.pop("adversarial_weight", None)
-
-
-def take_loss_weights(cfg: Any, model: Any) -> None:
-    """Turn the criterion's options of an old checkpoint into today's: weights of their own multiplied --objective's."""
-    for name in PUBLISHED:
-        option = f"{name}_weight"
-        if option not in cfg:
-            continue
-        with open_dict(cfg):
-            weight = float(cfg.pop(option))
-        if name in model.objective:
-            model.objective[name] *= weight
-            if not weight:
-                del model.objective[name], model.adapter.objectives[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from fairseq.utils import split_paths
 from sparqle_fairseq.data.augment import SpeedPerturbation
 from sparqle_fairseq.data.dataset import RoomCheck, TextSide
 from sparqle_fairseq.data.manifest import Manifest, read_manifest
+from sparqle_fairseq.data.options import plain_options, take_back
 from sparqle_fairseq.data.sampling import Sampler, SamplingOptions
 from sparqle_fairseq.data.text import Reference, TextDictionary
 from sparqle_fairseq.data.units import UnitFile, read_units
@@ -26,13 +26,14 @@ from sparqle_fairseq.fairseq_fixes.out_of_memory import OutOfMemoryGuard
 from sparqle_fairseq.generate.attention import check_can_look, frame_rate
 from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.limits import LengthRule
-from sparqle_fairseq.generate.options import DecodingOptions, decoding_options, settings_of
-from sparqle_fairseq.models.config import fill_new_options
+from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options, settings_of
+from sparqle_fairseq.models.config import AdapterConfig
 from sparqle_fairseq.models.encoders.stored_features import check_sources, settle_encoder
 from sparqle_fairseq.models.encoders.units import UnitEmbedding
 from sparqle_fairseq.scoring.languages import choose_tokenizers, load_tokenizer
 from sparqle_fairseq.scoring.running import TextScores
 from sparqle_fairseq.tasks.dataset import FairseqSpeechDataset
+from sparqle_fairseq.tasks.old_options import fill_new_options
 from sparqle_fairseq.tasks.scores import build_scorer, log_text_scores
 from sparqle_fairseq.tasks.tensorboard import SampleBoard
 
@@ -47,6 +48,8 @@ class SpeechTask(FairseqTask):
     cfg: Any
     # Manifest column without which a row is of no use to training.
     needed_column: str
+    # Plain options of the stage's model.
+    model_options: type[AdapterConfig]
     # Half-precision training leaves waveforms and features as they were read; see `fairseq_fixes.waveforms`.
     whole_source = True
 
@@ -72,6 +75,10 @@ class SpeechTask(FairseqTask):
 
     # ---- for a stage to define
 
+    def settle(self, options: Any, from_checkpoint: bool) -> None:
+        """Complete a model's plain options, in place, by what the run's data and files say."""
+        settle_encoder(options, split_paths(self.cfg.data), check=not from_checkpoint)
+
     def bind_dictionary(self, model: Any) -> None:
         """Fill in the target dictionary from the model's tokenizer."""
         raise NotImplementedError
@@ -89,10 +96,11 @@ class SpeechTask(FairseqTask):
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         self.building_from_checkpoint = from_checkpoint
         if from_checkpoint:
-            fill_new_options(cfg)
+            fill_new_options(cfg, self.model_options)
         # Here, and not in the model: fairseq gives the model a copy, and saves these options in the checkpoint.
-        known = from_checkpoint or bool(getattr(cfg, "pretrained_adapter", None))
-        settle_encoder(cfg, split_paths(self.cfg.data), check=not known)
+        options = plain_options(self.model_options, cfg)
+        self.settle(options, from_checkpoint)
+        take_back(cfg, options)
         model = super().build_model(cfg, from_checkpoint)
         self.model = model
         self._validation_generator = None
@@ -174,7 +182,7 @@ class SpeechTask(FairseqTask):
         """The units of the manifests where the model reads units, else None."""
         encoder = self.model.speech_encoder
         if not isinstance(encoder, UnitEmbedding):
-            if str(self.cfg.source) == "units":
+            if self.cfg.source == "units":
                 raise SparqleError("--source units, but the model was trained on audio; leave --source out")
             return None
         return [
@@ -367,19 +375,15 @@ class SpeechTask(FairseqTask):
         loss, sample_size, log = super().valid_step(sample, model, criterion)
         if self.cfg.eval_generate:
             if self._validation_generator is None:
-                self._validation_generator = self.build_generator([model], self._validation_options())
+                self._validation_generator = self.build_generator(
+                    [model], SearchOptions(beam=self.cfg.eval_generate_beam)
+                )
             best = [hypotheses[0]["tokens"] for hypotheses in self._validation_generator.generate([model], sample)]
             texts = [self.dictionary.text(tokens) for tokens in best]
             tasks = sample.get("task") or ["transcription"] * len(texts)
             found = TextScores.of(texts, sample["reference"], tasks, sample["language"], self.cfg.bleu_tokenizer)
             log |= found.as_log()
         return loss, sample_size, log
-
-    def _validation_options(self) -> Namespace:
-        options = dict.fromkeys(("unnormalized", "sampling"), False) | {"lenpen": 1.0, "temperature": 1.0}
-        options |= {"max_len_a": 0.0, "max_len_b": 200, "min_len": 1, "no_repeat_ngram_size": 0}
-        options |= {"sampling_topk": -1, "sampling_topp": -1.0}
-        return Namespace(beam=self.cfg.eval_generate_beam, nbest=1, **options)
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         super().reduce_metrics(logging_outputs, criterion)

@@ -1,37 +1,35 @@
 """Options of the tasks."""
 
-# fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
+from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
 
-from fairseq.dataclass import ChoiceEnum
 from omegaconf import II
 
+from sparqle_fairseq.data.options import choice
 from sparqle_fairseq.generate.options import DecodingOptions
 from sparqle_fairseq.models.config import SOURCES
 
 
 @dataclass
 class SpeechTaskConfig(DecodingOptions):
-    data: Optional[str] = field(
+    data: str | None = field(
         default=None, metadata={"help": "folder of the manifests <split>.tsv; several, separated by ':', take turns"}
     )
-    audio_root: Optional[str] = field(
+    audio_root: str | None = field(
         default=None, metadata={"help": "folder of relative audio paths; by default the manifest's own"}
     )
-    src_lang: Optional[str] = field(default=None, metadata={"help": "src_lang of rows that have none (BCP-47)"})
-    tgt_lang: Optional[str] = field(default=None, metadata={"help": "tgt_lang of rows that have none (BCP-47)"})
-    row_task: Optional[str] = field(
+    src_lang: str | None = field(default=None, metadata={"help": "src_lang of rows that have none (BCP-47)"})
+    tgt_lang: str | None = field(default=None, metadata={"help": "tgt_lang of rows that have none (BCP-47)"})
+    row_task: str | None = field(
         default=None, metadata={"help": "task of rows that have none: transcription or translation"}
     )
-    source: ChoiceEnum(list(SOURCES)) = field(  # type: ignore[valid-type]
-        default="audio",
-        metadata={
-            "help": "audio (or features of it), or units: <split>.km beside <split>.tsv; a checkpoint knows its own"
-        },
+    source: str = choice(
+        "audio",
+        SOURCES,
+        "audio (or features of it), or units: <split>.km beside <split>.tsv; a checkpoint knows its own",
     )
-    speed_perturb: Optional[str] = field(
+    speed_perturb: str | None = field(
         default=None,
         metadata={"help": "speeds of training audio, one drawn an utterance and epoch, such as 0.9,1.0,1.1"},
     )
@@ -46,14 +44,14 @@ class SpeechTaskConfig(DecodingOptions):
         default="tgt_lang",
         metadata={"help": "what makes a group for --sampling-temperature: tgt_lang, src_lang, task, manifest, or some"},
     )
-    task_ratio: Optional[str] = field(
+    task_ratio: str | None = field(
         default=None,
         metadata={
             "help": "how transcription and translation are mixed in training, such as transcription=1,translation=2; "
             "default: as the manifests have them"
         },
     )
-    max_source_positions: Optional[int] = field(
+    max_source_positions: int | None = field(
         default=None,
         metadata={"help": "longest utterance, in samples at 16 kHz (or feature frames, or units); default: no limit"},
     )
@@ -66,7 +64,7 @@ class SpeechTaskConfig(DecodingOptions):
         metadata={"help": "generate text in validation and log its WER and CER (transcription) or BLEU (translation)"},
     )
     eval_generate_beam: int = field(default=1, metadata={"help": "beam of the generation in validation"})
-    bleu_tokenizer: Optional[str] = field(
+    bleu_tokenizer: str | None = field(
         default=None,
         metadata={
             "help": "sacrebleu's tokenizer for BLEU in validation and in fairseq-generate; default: that of each row's "
@@ -86,7 +84,7 @@ class SpeechTaskConfig(DecodingOptions):
     seed: int = II("common.seed")
     train_subset: str = II("dataset.train_subset")
     valid_subset: str = II("dataset.valid_subset")
-    tensorboard_logdir: Optional[str] = II("common.tensorboard_logdir")
+    tensorboard_logdir: str | None = II("common.tensorboard_logdir")
 
 
 @dataclass
@@ -96,6 +94,6 @@ class PretrainTaskConfig(SpeechTaskConfig):
 
 @dataclass
 class FinetuneTaskConfig(SpeechTaskConfig):
-    prompt_templates: Optional[str] = field(
+    prompt_templates: str | None = field(
         default=None, metadata={"help": "YAML file of instructions, or one that ships: default, sparqle, sparqle-plain"}
     )

@@ -13,9 +13,11 @@ from torch import Tensor
 from sparqle_fairseq.data.answers import final_text
 from sparqle_fairseq.data.instructions import InstructionSide
 from sparqle_fairseq.data.manifest import ManifestError
+from sparqle_fairseq.data.options import fairseq_dataclass
 from sparqle_fairseq.data.wordings import PromptTemplates
+from sparqle_fairseq.models.config import SpeechLLMConfig
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
-from sparqle_fairseq.models.stage2.model import take_adapter_options
+from sparqle_fairseq.models.stage2.start import take_adapter_options
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import FinetuneTaskConfig
 
@@ -39,15 +41,17 @@ class PromptRoom:
             )
 
 
-@register_task("sparqle_finetune", dataclass=FinetuneTaskConfig)
+@register_task("sparqle_finetune", dataclass=fairseq_dataclass(FinetuneTaskConfig))
 class FinetuneTask(SpeechTask):
     needed_column = "tgt_text"
+    model_options = SpeechLLMConfig
 
-    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> Any:
-        if cfg.pretrained_adapter and not from_checkpoint:
-            # Here, and not in the model: fairseq gives the model a copy, and saves these options in the checkpoint.
-            take_adapter_options(cfg)
-        return super().build_model(cfg, from_checkpoint)
+    def settle(self, options: Any, from_checkpoint: bool) -> None:
+        known = from_checkpoint
+        if options.pretrained_adapter and not from_checkpoint:
+            take_adapter_options(options)
+            known = True  # the encoder is compared with the adapter's when it is loaded
+        super().settle(options, known)
 
     def bind_dictionary(self, model: Any) -> None:
         llm = model.llm
@@ -69,7 +73,7 @@ class FinetuneTask(SpeechTask):
         )
 
     def steps_alone(self) -> bool:
-        return str(self.model.llm.sharding) == "none"
+        return self.model.llm.sharding == "none"
 
     def room_check(self) -> PromptRoom | None:
         """With windows, the speech's share of the LLM's context grows with its length."""

@@ -6,17 +6,20 @@ from typing import Any
 
 from fairseq.tasks import register_task
 
+from sparqle_fairseq.data.options import fairseq_dataclass
 from sparqle_fairseq.data.transcripts import TranscriptSide
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.config import take_loss_weights
+from sparqle_fairseq.models.config import PretrainModelConfig
 from sparqle_fairseq.models.stage1.objectives import kind_of
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import PretrainTaskConfig
+from sparqle_fairseq.tasks.old_options import take_loss_weights
 
 
-@register_task("sparqle_pretrain", dataclass=PretrainTaskConfig)
+@register_task("sparqle_pretrain", dataclass=fairseq_dataclass(PretrainTaskConfig))
 class PretrainTask(SpeechTask):
     needed_column = "src_text"
+    model_options = PretrainModelConfig
 
     def bind_dictionary(self, model: Any) -> None:
         tokenizer = model.tokenizer

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairseq.utils import apply_to_sample
 from tqdm import tqdm
 
-from sparqle_fairseq.data.dataset import SpeechDataset
+from sparqle_fairseq.data.dataset import SpeechDataset, to_device
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.stage1.losses import similarity
 from sparqle_fairseq.models.stage1.model import PretrainModel
 from sparqle_fairseq.scoring.ranking import RESAMPLES, SEED, Retrieval, retrieval_scores
-from sparqle_fairseq.tasks.loading import load_rows, load_trained
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ def evaluate_retrieval(
         raise SparqleError(f"{manifest}: there is no such file; give a manifest (.tsv)")
     if batch_size < 1 or not ks or min(ks) < 1:
         raise SparqleError(f"recall at {', '.join(map(str, ks))} in batches of {batch_size}: give numbers from 1")
+    from sparqle_fairseq.tasks.loading import load_rows, load_trained
+
     trained = load_trained(model, speech_encoder=speech_encoder, cpu=cpu)
     if not isinstance(trained.model, PretrainModel):
         raise SparqleError(f"{model} is of stage 2, which has no text branch; give a checkpoint of stage 1")
@@ -97,13 +97,13 @@ def similarity_matrix(model: Any, dataset: SpeechDataset, batch_size: int) -> tu
     words = []
     for columns in batches(range(len(first)), "transcripts"):
         items = [dataset.text.item(dataset.row(first[i]), dataset.where(first[i]), dataset.epoch) for i in columns]
-        net_input = apply_to_sample(lambda tensor: tensor.to(device), dataset.text.collate(items)["net_input"])
+        net_input = to_device(dataset.text.collate(items)["net_input"], device)
         words.append(model.adapter.text_features(net_input["text"], net_input["text_padding_mask"]))
     texts = torch.cat(words)  # (M, D)
 
     similarities = np.empty((len(dataset), len(first)), np.float32)
     for rows in batches(dataset.ordered_indices().tolist(), "recordings"):
-        sample = apply_to_sample(lambda tensor: tensor.to(device), dataset.collater([dataset[i] for i in rows]))
+        sample = to_device(dataset.collater([dataset[i] for i in rows]), device)
         net_input = sample["net_input"]
         speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
         queries = model.adapter.qformer.query(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sparqle_fairseq.errors import SparqleError, sentence_of
 from sparqle_fairseq.models.encoders import load_speech_encoder
-from sparqle_fairseq.models.stage2.model import _read_adapter
+from sparqle_fairseq.models.stage2.start import read_adapter
 
 
 def generate_here(arguments):
@@ -206,7 +206,7 @@ def test_any_damage_to_a_checkpoint_is_read_or_one_sentence(stages, world, tmp_p
 
     for good, read in (
         (stages.second, checkpoint_utils.load_checkpoint_to_cpu),
-        (stages.second, _read_adapter),
+        (stages.second, read_adapter),
         (world.encoder, load_speech_encoder),
     ):
         content = bytearray(good.read_bytes())

@@ -1,6 +1,6 @@
-"""Frozen speech encoders: the names that the rest of the package uses, and every kind, one file each.
+"""Frozen speech encoders and what may stand in their place: the names that the rest of the package uses.
 
-Whatever module is in this folder is imported, and so registered.
+Whatever module is in this folder is imported, and so registered: an encoder is a file here and no other edit.
 """
 
 import importlib
@@ -14,10 +14,10 @@ from sparqle_fairseq.models.encoders.base import (
     parse_layer,
 )
 from sparqle_fairseq.models.encoders.errors import EncoderError
-from sparqle_fairseq.models.encoders.fairseq_checkpoint import parse_conv_layers
 from sparqle_fairseq.models.encoders.lengths import conv_length, mask_of_lengths, receptive_field
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.encoders.registry import load_speech_encoder, register_encoder
+from sparqle_fairseq.models.encoders.source import SpeechSource
 from sparqle_fairseq.models.encoders.weights import fingerprint
 
 __all__ = [
@@ -27,11 +27,11 @@ __all__ = [
     "Layer",
     "SpeechEncoder",
     "SpeechFeatures",
+    "SpeechSource",
     "conv_length",
     "fingerprint",
     "load_speech_encoder",
     "mask_of_lengths",
-    "parse_conv_layers",
     "parse_layer",
     "receptive_field",
     "register_encoder",

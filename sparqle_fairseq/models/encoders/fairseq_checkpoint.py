@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, TransformerEncoder, Wav2Vec2Config
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
+from sparqle_fairseq.errors import need_fairseq
 from sparqle_fairseq.models.encoders.errors import EncoderError
 from sparqle_fairseq.models.encoders.place import CONFIG, EncoderPlace
 from sparqle_fairseq.models.encoders.registry import register_encoder
@@ -49,14 +49,16 @@ class FairseqEncoder(ConvTransformer):
     Names of parameters are those of fairseq's models, so that their tensors load by name.
 
     Args:
-        config: fairseq's configuration; its dropouts must be zero.
+        config: fairseq's `Wav2Vec2Config`; its dropouts must be zero.
         conv_layers: ``(channels, kernel, stride)`` of each convolution.
         project: whether there is a projection between convolutions and transformer.
     """
 
     FOUND_IN = "a fairseq checkpoint of HuBERT, wav2vec 2.0 or data2vec audio"
 
-    def __init__(self, config: Wav2Vec2Config, conv_layers: Sequence[tuple[int, int, int]], project: bool) -> None:
+    def __init__(self, config: Any, conv_layers: Sequence[tuple[int, int, int]], project: bool) -> None:
+        from fairseq.models.wav2vec.wav2vec2 import ConvFeatureExtractionModel, TransformerEncoder
+
         super().__init__(conv_layers)
         channels, self.width = conv_layers[-1][0], int(config.encoder_embed_dim)
         self.feature_extractor = ConvFeatureExtractionModel(
@@ -73,6 +75,7 @@ class FairseqEncoder(ConvTransformer):
 
     @classmethod
     def read(cls, place: EncoderPlace) -> Self:
+        need_fairseq(f"Speech encoder {place}, a file and so read as a fairseq checkpoint,")
         stored = read_checkpoint(place.path)
         network = cls._build(place.path, stored.kind, stored.model)
         tensors = matching_tensors(
@@ -96,6 +99,8 @@ class FairseqEncoder(ConvTransformer):
     @classmethod
     def _build(cls, path: Path, kind: str, model: Mapping[str, Any]) -> Self:
         """An untrained network of the checkpoint's shape."""
+        from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
+
         config = Wav2Vec2Config()
         for name in _SHAPE:
             if model.get(name) is not None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from sparqle_fairseq.data.feature_store import PRECISIONS, StoreError, parse_entry, read_index
 from sparqle_fairseq.data.manifest import Manifest
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.encoders import SpeechFeatures, load_speech_encoder, parse_layer
+from sparqle_fairseq.models.encoders.base import SpeechFeatures, parse_layer
+from sparqle_fairseq.models.encoders.registry import load_speech_encoder
 from sparqle_fairseq.models.identity import IdentityError, check_identity
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def settle_encoder(config: Any, folders: Sequence[str], check: bool) -> None:
     was named it must be the store's: by its path if the file there is unchanged, else it is read and compared.
 
     Args:
-        config: options of the model, changed in place.
+        config: plain options of the model, changed in place.
         folders: the task's data folders.
         check: compare a named encoder; needless where a checkpoint tells the encoder, which is compared on loading.
 
@@ -157,15 +158,15 @@ def settle_encoder(config: Any, folders: Sequence[str], check: bool) -> None:
         SparqleError: the named encoder, or the layer, is not the store's.
     """
     reader = open_feature_reader(folders)
-    if reader is None or getattr(config, "source", "audio") == "units":
+    if reader is None or config.source == "units":
         return
     layer, path = str(reader.layer), str(reader.identity["path"])
     if not config.speech_encoder:
-        if str(config.encoder_layer) not in ("last", layer):
+        if config.encoder_layer not in ("last", layer):
             raise _other_layer(reader, config.encoder_layer)
         config.speech_encoder, config.encoder_layer = path, layer
     elif check:
-        if str(config.encoder_layer) != layer:
+        if config.encoder_layer != layer:
             raise _other_layer(reader, config.encoder_layer)
         stored = read_stored_encoder(reader.folder)
         here = _stamp(config.speech_encoder)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.encoders import SpeechFeatures
+from sparqle_fairseq.models.encoders.base import SpeechFeatures
 
 
 class UnitEmbedding(nn.Module):
@@ -52,7 +52,7 @@ class UnitEmbedding(nn.Module):
         return SpeechFeatures(self.embedding(source).masked_fill(padding_mask[..., None], 0), padding_mask)
 
 
-def unit_embedding(config: Any) -> Any:
+def unit_embedding(config: Any) -> UnitEmbedding:
     """The embedding that the options name. Raises `SparqleError`."""
     if config.unit_vocabulary < 1:
         raise SparqleError("--source units needs --unit-vocabulary, the number of k-means clusters")

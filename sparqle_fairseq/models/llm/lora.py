@@ -116,7 +116,7 @@ def peft_config(options: Any) -> Any:
         from peft import LoraConfig
     except ImportError as error:
         raise SparqleError(MISSING) from error
-    target = str(options.lora_target)
+    target = options.lora_target
     names: Any = [part.strip() for part in target.split(",") if part.strip()]
     chosen = {"default": None, "all-linear": "all-linear"}.get(target, names)
     return LoraConfig(
@@ -150,26 +150,26 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
-def take_lora_options(cfg: Any, trained: Mapping[str, Any]) -> None:
+def take_lora_options(options: Any, trained: Mapping[str, Any]) -> None:
     """Take over the LoRA of `--pretrained-adapter`, whose options are `trained`.
 
     Raises:
         SparqleError: the command line asks for another LoRA than the checkpoint has.
     """
     rank = int(trained.get("lora_rank") or 0)
-    if cfg.without_lora:
-        if cfg.lora_rank:
+    if options.without_lora:
+        if options.lora_rank:
             raise SparqleError("--without-lora leaves LoRA out and --lora-rank asks for one; leave one of them out")
         # A checkpoint of this run has no LoRA to run without.
-        cfg.without_lora = False
-    elif rank and cfg.lora_rank not in (0, rank):
+        options.without_lora = False
+    elif rank and options.lora_rank not in (0, rank):
         raise SparqleError(
-            f"--lora-rank {cfg.lora_rank}, but the LoRA of --pretrained-adapter {cfg.pretrained_adapter} has rank "
-            f"{rank}; leave the option out to go on with it, or give --without-lora to leave it out"
+            f"--lora-rank {options.lora_rank}, but the LoRA of --pretrained-adapter {options.pretrained_adapter} has "
+            f"rank {rank}; leave the option out to go on with it, or give --without-lora to leave it out"
         )
     elif rank:
         for name in LORA_SHAPE:
-            cfg[name] = trained[name]
+            setattr(options, name, trained[name])
 
 
 def fill_lora(state: dict[str, Any], lora: LoRA | None) -> None:

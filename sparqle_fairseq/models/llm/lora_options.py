@@ -1,14 +1,12 @@
 """Options of stage 2 that let the LLM learn a little (LoRA)."""
 
-# fairseq reads the types of these fields at run time: no postponed annotations and no `X | None` in this file.
+from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fairseq.dataclass import FairseqDataclass
-
 
 @dataclass
-class LoRAOptions(FairseqDataclass):
+class LoRAOptions:
     lora_rank: int = field(
         default=0, metadata={"help": "train low-rank updates (LoRA) of so many ranks in the LLM; 0: it stays as it is"}
     )

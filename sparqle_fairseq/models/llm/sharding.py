@@ -102,7 +102,7 @@ def check_sharding(options: Any, training: bool, eval_generate: bool) -> str:
 
     Generation is no training in step: answers differ in length, and processes would wait for each other for ever.
     """
-    sharding = str(options.llm_sharding)
+    sharding = options.llm_sharding
     if sharding == "none" or not training:
         return "none"
     if eval_generate:
@@ -110,7 +110,7 @@ def check_sharding(options: Any, training: bool, eval_generate: bool) -> str:
             "--llm-sharding needs all processes to run the LLM in step, and --eval-generate does not; leave "
             "--eval-generate out and choose the checkpoint by its loss, or generate afterwards with fairseq-generate"
         )
-    if str(options.llm_quantization) != "none":
+    if options.llm_quantization != "none":
         raise SparqleError("--llm-sharding cannot divide the weights of --llm-quantization; leave one of them out")
     if options.lora_rank:
         # peft gives its matrices the size of one process's share of a divided layer.

@@ -1,28 +1,17 @@
-"""Model `sparqle_qformer` of stage 1: frozen speech encoder, and the Q-Former with the heads of its objectives."""
+"""The model of stage 1: frozen speech encoder, and the Q-Former with the heads of its objectives."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, Self
 
-from fairseq.models import register_model, register_model_architecture
-from fairseq.utils import split_paths
 from torch import Tensor
 
 from sparqle_fairseq.data.text import TranscriptTokenizer, vocabulary_hash
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.adapted import AdaptedModel
-from sparqle_fairseq.models.config import (
-    DTYPES,
-    SIZES,
-    AdapterConfig,
-    PretrainModelConfig,
-    architecture,
-    feature_masks,
-    qformer_config,
-)
-from sparqle_fairseq.models.encoders import SpeechEncoder, load_speech_encoder, parse_layer
-from sparqle_fairseq.models.encoders.stored_features import open_feature_reader
-from sparqle_fairseq.models.encoders.units import unit_embedding
+from sparqle_fairseq.models.adapted import AdaptedModel, open_speech_source
+from sparqle_fairseq.models.config import DTYPES, PretrainModelConfig, feature_masks, qformer_config
+from sparqle_fairseq.models.encoders import SpeechSource
 from sparqle_fairseq.models.llm.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.qformer.bert import load_bert
 from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
@@ -31,26 +20,12 @@ from sparqle_fairseq.models.stage1.decoder import Transcriber
 from sparqle_fairseq.models.stage1.objectives import Reach, Sums, kind_of, parse_objective
 
 
-def open_speech_encoder(config: AdapterConfig, task: Any) -> SpeechEncoder:
-    """The encoder that the options name, or what stands in for it where the task's data is units or features."""
-    if str(config.source) == "units":
-        return unit_embedding(config)
-    reader = open_feature_reader(split_paths(task.cfg.data))
-    if reader is not None:
-        return cast(SpeechEncoder, reader)
-    if not config.speech_encoder:
-        raise SparqleError("no speech encoder was named; give a checkpoint with --speech-encoder")
-    layer = parse_layer(str(config.encoder_layer))
-    return load_speech_encoder(config.speech_encoder, layer=layer, dtype=DTYPES[str(config.encoder_dtype)])
-
-
-@register_model("sparqle_qformer", dataclass=PretrainModelConfig)
 class PretrainModel(AdaptedModel):
     """Speech and transcripts in, what the stage-1 losses need out."""
 
     def __init__(
         self,
-        encoder: SpeechEncoder,
+        encoder: SpeechSource,
         adapter: Stage1Adapter,
         tokenizer: TranscriptTokenizer,
         path: str,
@@ -70,30 +45,43 @@ class PretrainModel(AdaptedModel):
         self.llm_tokenizer = None if llm is None else llm.tokenizer
 
     @classmethod
-    def build_model(cls, cfg: PretrainModelConfig, task: Any) -> PretrainModel:
-        path = cfg.text_tokenizer or cfg.bert
+    def build(
+        cls, options: PretrainModelConfig, *, folders: Sequence[str] = (), seed: int = 1, trained: str = ""
+    ) -> Self:
+        """The model that the options describe.
+
+        Args:
+            options: plain ones, with their defaults where nothing was chosen.
+            folders: of the data; where they hold features, no speech encoder is loaded.
+            seed: of the masks over training features.
+            trained: names the checkpoint whose options they are, for messages; "" in training.
+
+        Raises:
+            SparqleError: the options do not go together, or something that they name cannot be read.
+        """
+        path = options.text_tokenizer or options.bert
         if not path:
             raise SparqleError("no tokenizer was named for the transcripts; give one with --text-tokenizer or --bert")
-        objective = parse_objective(cfg.objective, "the checkpoint" if task.building_from_checkpoint else "")
+        objective = parse_objective(options.objective, trained)
         llm = None
-        if cfg.llm and any(kind_of(name).reads_llm for name in objective):
-            llm = load_llm(cfg.llm, LLMOptions(DTYPES[str(cfg.llm_dtype)]))
-        elif cfg.llm:
-            raise SparqleError(f"--objective {cfg.objective} does not read the LLM; leave --llm out until stage 2")
-        encoder = open_speech_encoder(cfg, task)
+        if options.llm and any(kind_of(name).reads_llm for name in objective):
+            llm = load_llm(options.llm, LLMOptions(DTYPES[options.llm_dtype]))
+        elif options.llm:
+            raise SparqleError(f"--objective {options.objective} does not read the LLM; leave --llm out until stage 2")
+        encoder = open_speech_source(options, folders)
         tokenizer = TranscriptTokenizer.load(path)
         adapter = Stage1Adapter(
-            qformer_config(cfg, encoder.width, tokenizer.vocab_size, encoder.frame_rate),
+            qformer_config(options, encoder.width, tokenizer.vocab_size, encoder.frame_rate),
             decode_token=tokenizer.decode_token,
             pad_token=tokenizer.pad,
             objectives=objective,
-            options=cfg,
+            options=options,
             llm_embeddings=None if llm is None else llm.all_embeddings(),
-            projector=str(cfg.projector),
-            masks=feature_masks(cfg, int(task.cfg.seed)),
+            projector=options.projector,
+            masks=feature_masks(options, seed),
         )
-        if cfg.bert:
-            load_bert(adapter.qformer, cfg.bert)
+        if options.bert:
+            load_bert(adapter.qformer, options.bert)
         return cls(encoder, adapter, tokenizer, path, objective, llm)
 
     def forward(
@@ -129,7 +117,3 @@ class PretrainModel(AdaptedModel):
     def max_answer_tokens(self, net_input: dict[str, Any]) -> int:
         # [DEC] takes the first position.
         return self.adapter.qformer.config.max_text_positions - 1
-
-
-for _name, _size in SIZES.items():
-    register_model_architecture("sparqle_qformer", f"sparqle_qformer_{_name}")(architecture(_size))

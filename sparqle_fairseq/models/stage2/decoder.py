@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from sparqle_fairseq.models.stage2.model import SpeechLLM
+from sparqle_fairseq.models.llm.llm import LanguageModel
 
 
 class AnswerState(NamedTuple):
@@ -17,18 +17,22 @@ class AnswerState(NamedTuple):
 
 
 class PromptedLLM:
-    """`hears` is whether the speech is in the prompt, or left out of it."""
+    """`embed` makes a batch's source, padding mask, prompts and their padding mask the embeddings of the prompts.
 
-    def __init__(self, model: SpeechLLM, hears: bool = True) -> None:
-        self.model = model
-        self.hears = hears
-        self.llm = model.llm
-        self.vocab_size = model.llm.vocab_size
+    These are (B, N, M), left-padded, with the bool (B, N) that is True at real positions.
+    """
+
+    def __init__(
+        self, llm: LanguageModel, embed: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> None:
+        self.llm = llm
+        self.embed = embed
+        self.vocab_size = llm.vocab_size
 
     def start(self, net_input: dict[str, Any]) -> tuple[Tensor, AnswerState]:
-        names = ("source", "padding_mask", "prompt", "prompt_padding_mask")
-        embed = self.model.prompt_embeddings if self.hears else self.model.prompt_without_speech
-        embeddings, seen = embed(*(net_input[name] for name in names))
+        embeddings, seen = self.embed(
+            net_input["source"], net_input["padding_mask"], net_input["prompt"], net_input["prompt_padding_mask"]
+        )
         return self._run(embeddings, seen, None)
 
     def step(self, tokens: Tensor, state: AnswerState) -> tuple[Tensor, AnswerState]:

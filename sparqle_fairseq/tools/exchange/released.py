@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from fairseq import options, tasks
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -85,6 +83,9 @@ def import_released(
             encoder, LLM or tokenizer; its frozen parts are not the given ones.
     """
     sparqle_fairseq.register()
+    from fairseq import options, tasks
+    from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
     if output.exists():
         raise SparqleError(f"{output} exists already; give another name with --output, or move it away")
     state, place = read_published(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparqle_fairseq.data.audio import audio_length
 from sparqle_fairseq.data.manifest import write_manifest
@@ -19,7 +19,9 @@ from sparqle_fairseq.generate.figures import (
     utterance_figure,
 )
 from sparqle_fairseq.generate.inspection import Look, Similarities, batch_around, compare_batch, look_into
-from sparqle_fairseq.tasks.loading import Trained, load_rows, load_trained
+
+if TYPE_CHECKING:
+    from sparqle_fairseq.tasks.loading import Trained
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ def draw_report(
         raise SparqleError(f"--to {to} is for an audio file; a manifest says in each row what is wanted")
     if rows < 2:
         raise SparqleError(f"--rows {rows} makes no similarity matrix; give a number from 2")
+    from sparqle_fairseq.tasks.loading import load_rows, load_trained
+
     trained = load_trained(model, speech_encoder=speech_encoder, llm=llm, cpu=cpu)
     if prefix is not None:
         trained.task.cfg.prefix = prefix
@@ -152,6 +156,8 @@ def _index_of(dataset: Any, name: str | None, manifest: Path) -> int:
 
 
 def _look_into_file(trained: Trained, audio: Path, to: str | None, beam: int) -> list[Look]:
+    from sparqle_fairseq.tasks.loading import load_rows
+
     row = {
         "id": audio.name,
         "audio": str(audio.resolve()),

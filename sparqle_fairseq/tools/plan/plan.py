@@ -14,7 +14,7 @@ from sparqle_fairseq.models.config import DTYPES, SIZES, PretrainModelConfig, Sp
 from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
 from sparqle_fairseq.models.stage1.batch import Foreign, Stage1Text
 from sparqle_fairseq.models.stage1.objectives import kind_of, parse_objective
-from sparqle_fairseq.models.stage2.model import Stage2Adapter
+from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
 from sparqle_fairseq.tools.plan.parts import LLMSize, answer_loss, build_encoder, build_llm, encode, llm_config
 from sparqle_fairseq.tools.plan.tracing import Counter, Peak, default_dtype, peak_of, weight_bytes, without_bytes
 
@@ -133,7 +133,7 @@ def _stage1(run: Run, network: Any, llm: Any) -> Stage:
     table = None
     if llm is not None and any(kind.reads_llm for kind in needs):
         text_config = llm.get_text_config()
-        dtype = DTYPES[str(options.llm_dtype)]
+        dtype = DTYPES[options.llm_dtype]
         table = torch.zeros(text_config.vocab_size, text_config.hidden_size, dtype=dtype)
     with default_dtype(run.dtype), Counter():  # which answers where a head asks for values of the LLM's embeddings
         adapter = Stage1Adapter(
@@ -143,7 +143,7 @@ def _stage1(run: Run, network: Any, llm: Any) -> Stage:
             objectives=objective,
             options=options,
             llm_embeddings=table,
-            projector=str(options.projector),
+            projector=options.projector,
         )
     batch = run.batch(0)
     tokens = max(3, round(run.mean_seconds * TOKENS_A_SECOND))

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from sparqle_fairseq.data.audio import SAMPLE_RATE, AudioError
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.tasks.loading import load_trained
 from sparqle_fairseq.tools.translate import microphone, outputs
 from sparqle_fairseq.tools.translate.cues import CueRule
 from sparqle_fairseq.tools.translate.formats import Line
@@ -109,6 +108,8 @@ def run(request: Request) -> int:
         form = outputs.format_of(request.output, request.form)
         paths = _paths(request, recordings, languages, form)
         lengths = _lengths(recordings)
+        from sparqle_fairseq.tasks.loading import load_trained
+
         trained = load_trained(
             request.model,
             speech_encoder=request.speech_encoder,

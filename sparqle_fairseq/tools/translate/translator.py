@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from fairseq.dataclass.configs import GenerationConfig
 
 from sparqle_fairseq.data.audio import normalize_waveform
 from sparqle_fairseq.data.dataset import pad_sources
@@ -16,11 +15,14 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.contrast import UNHEARD
 from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.limits import Ended
-from sparqle_fairseq.generate.options import DecodingOptions, decoding_options
+from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options
 from sparqle_fairseq.models.encoders import SpeechFeatures
-from sparqle_fairseq.tasks.loading import Trained
-from sparqle_fairseq.tasks.pretrain import PretrainTask
+from sparqle_fairseq.models.encoders.units import UnitEmbedding
+from sparqle_fairseq.models.stage2.model import SpeechLLM
 from sparqle_fairseq.tools.translate.segments import Segment
+
+if TYPE_CHECKING:
+    from sparqle_fairseq.tasks.loading import Trained
 
 # Tokens that a hypothesis may have beside those for its seconds: a short "yes" can be a long word elsewhere.
 SPARE_TOKENS = 20
@@ -71,7 +73,7 @@ class Translator:
 
     def __init__(self, trained: Trained, settings: Settings) -> None:
         self.task, self.model, self.cfg, self.device = trained
-        if str(getattr(self.cfg.model, "source", "audio")) == "units":
+        if isinstance(self.model.speech_encoder, UnitEmbedding):
             raise SparqleError("the checkpoint reads units and not audio (--source units); give one trained on audio")
         self.settings = settings
         self.side = self.task.text_side(False, self.cfg.task)
@@ -81,7 +83,7 @@ class Translator:
     @property
     def can_translate(self) -> bool:
         """Whether the checkpoint follows instructions; one of stage 1 transcribes and nothing else."""
-        return not isinstance(self.task, PretrainTask)
+        return isinstance(self.model, SpeechLLM)
 
     @torch.no_grad()
     def __call__(self, segments: Sequence[Segment], targets: Sequence[Target]) -> list[list[Text]]:
@@ -152,7 +154,7 @@ class Translator:
 
     def _build_generator(self) -> HypothesisGenerator:
         settings = self.settings
-        options = GenerationConfig(
+        options = SearchOptions(
             beam=settings.beam,
             lenpen=settings.lenpen,
             no_repeat_ngram_size=settings.no_repeat_ngram_size,

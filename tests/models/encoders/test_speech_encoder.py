@@ -13,9 +13,9 @@ from sparqle_fairseq.models.encoders import (
     SpeechEncoder,
     conv_length,
     load_speech_encoder,
-    parse_conv_layers,
     receptive_field,
 )
+from sparqle_fairseq.models.encoders.fairseq_checkpoint import parse_conv_layers
 from sparqle_fairseq.models.frozen import Frozen
 from tests import factories
 from tests.waves import close, padded, speech

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparqle_fairseq.data.options import plain_options
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.gather import gather_rows, rows_before
 from sparqle_fairseq.models.stage1.batch import Stage1Batch
-from sparqle_fairseq.models.stage1.objectives.base import Given, Objective, Reach, Sums, options_from
+from sparqle_fairseq.models.stage1.objectives.base import Given, Objective, Reach, Sums
 from sparqle_fairseq.models.stage1.objectives.registry import kind_of, register_objective
 from sparqle_fairseq.models.stage1.objectives.stm import Matching
 
@@ -138,7 +139,7 @@ class Adversary(Objective):
                     f"--adversarial-input features is the space that stc learns, and --objective {'+'.join(others)} "
                     "has none; give --adversarial-input hidden"
                 )
-            width = options_from(kind_of("stc").Options, given.options).contrastive_width
+            width = plain_options(kind_of("stc").Options, given.options).contrastive_width
         return {"domain_classifier": DomainClassifier(width, self.options.adversarial_norm)}
 
     def settle(self, options: Any) -> None:

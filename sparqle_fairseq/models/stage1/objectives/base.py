@@ -6,19 +6,19 @@ Plain PyTorch. B utterances, Q queries, H hidden size.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Flag, auto
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from sparqle_fairseq.data.options import plain_options
 from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
 from sparqle_fairseq.models.stage1.batch import Stage1Batch
 
 # `sum`: the batch's loss, with gradient; `count`: what it is divided by, over all processes; and what else is logged.
 Sums = dict[str, Tensor]
-_Options = TypeVar("_Options")
 
 
 class Reach(Flag):
@@ -72,7 +72,7 @@ class Objective:
     LossOptions: ClassVar[type[Any]] = NoOptions
 
     def __init__(self, given: Given) -> None:
-        self.options = options_from(self.Options, given.options)
+        self.options = plain_options(self.Options, given.options)
         self.loss_options = self.LossOptions()
 
     def build(self, given: Given) -> dict[str, nn.Module | nn.Parameter]:
@@ -81,21 +81,11 @@ class Objective:
 
     def settle(self, options: Any) -> None:
         """Take the criterion's options, before the first step. Raises `SparqleError` for those that cannot be."""
-        self.loss_options = options_from(self.LossOptions, options)
+        self.loss_options = plain_options(self.LossOptions, options)
 
     def sums(self, adapter: Any, batch: Stage1Batch) -> Sums:
         """`sum` and `count` of a batch's losses, and what `rates` and `means` name."""
         raise NotImplementedError
-
-
-def options_from(kind: type[_Options], given: Any) -> _Options:
-    """A dataclass of options from an object's attributes of the same names. A choice becomes plain text."""
-    found = {}
-    for option in fields(kind):  # type: ignore[arg-type]
-        if hasattr(given, option.name):
-            value = getattr(given, option.name)
-            found[option.name] = str(value) if "choices" in option.metadata else value
-    return kind(**found)
 
 
 def count_of(losses: Tensor) -> Tensor:
