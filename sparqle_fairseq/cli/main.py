@@ -25,6 +25,7 @@ COMMANDS = {
     "extract-units": "extract_units",
     "convert-hubert": "convert_hubert",
     "import": "import_released",
+    "export-hf": "export_hf",
     "export-llm": "export_llm",
     "average": "average",
     "translate": "translate",

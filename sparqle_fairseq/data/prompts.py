@@ -123,18 +123,29 @@ class PromptBuilder:
         messages = [{"role": "user", "content": user_text}]
         if self._system_turn:
             messages.insert(0, {"role": "system", "content": str(self.system)})
-        return self._render(messages)
+        return self.render(messages)
 
-    def _render(self, messages: list[dict[str, str]]) -> str:
-        """Text of a chat, which the assistant goes on with unless it spoke last."""
+    def render(self, messages: list[dict[str, str]], add_generation_prompt: bool | None = None, **options: Any) -> str:
+        """Text of a chat by the tokenizer's template.
+
+        Args:
+            messages: turns, each with `role` and `content`.
+            add_generation_prompt: go on to where the assistant's answer begins; by default unless it spoke last.
+            options: to the template.
+
+        Raises:
+            PromptError: the template cannot be rendered.
+        """
+        if add_generation_prompt is None:
+            add_generation_prompt = messages[-1]["role"] != "assistant"
         try:
             template = self.tokenizer.get_chat_template()
             return self.tokenizer.apply_chat_template(
                 messages,
                 chat_template=_SAME_DAY + template if "strftime_now" in template else template,
                 tokenize=False,
-                add_generation_prompt=messages[-1]["role"] != "assistant",
-                enable_thinking=False,  # templates that know nothing of it pass over it
+                add_generation_prompt=add_generation_prompt,
+                **{"enable_thinking": False, **options},  # templates that know nothing of it pass over it
             )
         except Exception as error:  # a Jinja template may raise anything
             reason = " ".join(str(error).split())[:200]
@@ -145,22 +156,20 @@ class PromptBuilder:
     def _has_system_turn(self) -> bool:
         """Whether the template shows a system message: Gemma's refuses one, others drop it."""
         try:
-            text = self._render(
-                [{"role": "system", "content": _SYSTEM_MARK}, {"role": "user", "content": _SPEECH_MARK}]
-            )
+            text = self.render([{"role": "system", "content": _SYSTEM_MARK}, {"role": "user", "content": _SPEECH_MARK}])
         except PromptError:
             return False
         return _SYSTEM_MARK in text
 
     def _answered(self) -> str:
         """A chat whose answer is `_ANSWER_MARK`."""
-        return self._render([{"role": "user", "content": _SPEECH_MARK}, {"role": "assistant", "content": _ANSWER_MARK}])
+        return self.render([{"role": "user", "content": _SPEECH_MARK}, {"role": "assistant", "content": _ANSWER_MARK}])
 
     def _find_answer(self) -> tuple[str, str]:
         """What the template puts before an answer that is not in the prompt (Mistral's: a space); the prompt's end."""
         if not self.chats:
             return "", self.before_answer
-        asked = self._render([{"role": "user", "content": _SPEECH_MARK}])
+        asked = self.render([{"role": "user", "content": _SPEECH_MARK}])
         opening = self._answered().removeprefix(asked).partition(_ANSWER_MARK)[0]
         # Text that is no white space is not the answer's: then this template asks otherwise than it remembers.
         return ("" if opening.strip() else opening), asked.rpartition(_SPEECH_MARK)[2]

@@ -85,11 +85,12 @@ class PromptTemplates:
         tgt_lang: str | None = None,
         own_prompt: str | None = None,
         rng: random.Random | None = None,
+        wording: int = 0,
     ) -> str:
         """One instruction that still holds `{speech}` once.
 
         `own_prompt` (a manifest's `prompt` column) takes the template's place; without `{speech}` in it, the speech
-        comes first. With `rng` a wording is drawn, without it the first one is taken.
+        comes first. With `rng` a wording is drawn, without it that of the number `wording` is taken.
         """
         if own_prompt:
             if own_prompt.count(SPEECH) > 1:
@@ -97,7 +98,11 @@ class PromptTemplates:
             text = own_prompt if SPEECH in own_prompt else f"{SPEECH} {own_prompt}"
         else:
             wordings = self._wordings(task, tgt_lang)
-            text = rng.choice(list(wordings)) if rng else wordings[0]
+            if rng is None and not 0 <= wording < len(wordings):
+                raise PromptError(
+                    f"there is no wording {wording} of {task}; the templates have {len(wordings)}, from 0"
+                )
+            text = rng.choice(list(wordings)) if rng else wordings[wording]
         if _LANGUAGE in text:
             if not tgt_lang:
                 raise PromptError(f"the instruction {text!r} names the target language, but the row has no tgt_lang")

@@ -74,6 +74,11 @@ class LanguageModel(nn.Module):
         self.ends = sorted({self.end, *([ends] if isinstance(ends, int) else ends or ())})
 
     @property
+    def end_tokens(self) -> list[int]:
+        """`ends`, the one that answers are trained to end with first."""
+        return [self.end, *(token for token in self.ends if token != self.end)]
+
+    @property
     def model(self) -> Any:
         return self.frozen.module
 

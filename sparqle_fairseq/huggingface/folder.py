@@ -1,0 +1,158 @@
+"""A model's folder that holds the adapter's weights: encoder and LLM are read from where they lie, and compared."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sparqle_fairseq.errors import SparqleError, reason
+from sparqle_fairseq.files import read_text
+from sparqle_fairseq.huggingface.configuration import SparqleConfig
+from sparqle_fairseq.huggingface.encoder import settle_network
+from sparqle_fairseq.models.adapted import check_names
+from sparqle_fairseq.models.encoders import load_speech_encoder, parse_layer
+from sparqle_fairseq.models.identity import check_identity
+from sparqle_fairseq.models.llm.files import LLMFiles
+from sparqle_fairseq.models.llm.llm import LanguageModel
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# Of a hub's repository: what a model and its processor are made of, and no code.
+PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.yaml"]
+_FROZEN = ("language_model.", "speech_encoder.")
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Parts(NamedTuple):
+    """What the adapter stands between."""
+
+    config: SparqleConfig
+    speech_encoder: nn.Module
+    language_model: Any
+    dtype: torch.dtype  # of the adapter
+
+
+def find_folder(name: str | Path, hub: Mapping[str, Any]) -> Path:
+    """The folder, or the local copy of a hub's repository. Raises `SparqleError`."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise SparqleError(f"{name} is a file; give the folder of a SparQLe model")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=PATTERNS, **hub))
+    except Exception as error:  # the hub's client and the network raise many kinds
+        raise SparqleError(
+            f"{name} is no folder here, and as a hub id it can neither be reached nor found in the cache "
+            f"({type(error).__name__}: {reason(error, 160)}); check the name, or download it where there is a network"
+        ) from error
+
+
+def read_config(folder: Path) -> SparqleConfig:
+    """Raises `SparqleError` where the folder is not one of this model."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise SparqleError(
+            f"{folder} has no {CONFIG}; give the folder of a SparQLe model, as sparqle export-hf wrote it"
+        )
+    try:
+        content = json.loads(read_text(path))
+        kind = content.get("model_type")
+        if kind != SparqleConfig.model_type:
+            raise SparqleError(f"{folder} holds a model of type {kind!r}, not a SparQLe model; give another folder")
+        return SparqleConfig.from_dict(content)
+    except SparqleError:
+        raise
+    except Exception as error:  # json, and whatever transformers finds in it
+        raise SparqleError(f"{path} cannot be read ({reason(error)}); copy or export the model again") from error
+
+
+def is_folder_of_parts(
+    name: str | Path, config: Any, speech_encoder: str | None, llm: str | None, hub: Mapping[str, Any]
+) -> tuple[Path, SparqleConfig]:
+    """The folder and its configuration, with the places of encoder and LLM as they are now. Raises `SparqleError`."""
+    folder = find_folder(name, hub)
+    found = read_config(folder) if config is None else config
+    if speech_encoder is None and llm is None:
+        return folder, found
+    if not found.adapter_only:
+        raise SparqleError(f"{name} holds its encoder and its LLM; leave speech_encoder and llm out")
+    found.speech_encoder = speech_encoder or found.speech_encoder
+    found.llm = llm or found.llm
+    return folder, found
+
+
+def read_parts(config: SparqleConfig, dtype: Any = None, **options: Any) -> Parts:
+    """Encoder and LLM of an adapter; `options` go to the LLM's `from_pretrained`.
+
+    Raises:
+        SparqleError: one is missing, or is not the one that the adapter was trained with.
+    """
+    assert config.speech_encoder is not None
+    assert config.llm is not None
+    encoder = load_speech_encoder(config.speech_encoder, layer=parse_layer(config.encoder_layer))
+    files = LLMFiles.find(config.llm)
+    model = files.read_model(**options)
+    stored = next(model.parameters()).dtype
+    wanted = _dtype(dtype, stored)
+    tokenizer = files.read_tokenizer(model.get_input_embeddings().num_embeddings)
+    quantized = getattr(model, "hf_quantizer", None) is not None
+    llm = LanguageModel(model, tokenizer, config.llm, stored if quantized else wanted)
+    trained = {part: dict(values) for part, values in (config.identity or {}).items()}
+    if quantized:  # its weights are no longer those of the files
+        trained.get("LLM", {}).pop("weights", None)
+    check_identity(trained, {"speech encoder": encoder.identity, "LLM": llm.identity})
+    # A copy: the whole model's choice of attention, which knows nothing of this LLM's, is written into its parts.
+    config.text_config = copy.deepcopy(model.config)
+    network: Any = encoder.frozen.module
+    settle_network(network, config)
+    # The adapter stays as it was trained, unless a precision was named.
+    return Parts(config, network, llm.model, torch.float32 if dtype is None else wanted)
+
+
+def hold_parts(model: Any, folder: Path, parts: Parts) -> None:
+    """Give the model the adapter's weights and put it beside its LLM. Raises `SparqleError`."""
+    path = folder / WEIGHTS
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except Exception as error:  # its own errors do not derive from OSError or ValueError
+        said = "it is not there" if not path.exists() else reason(error, 120)
+        raise SparqleError(f"{path} cannot be read ({said}); copy, download or export the model again") from error
+    own = {name.removeprefix("adapter."): value for name, value in state.items()}
+    check_names(own, model.adapter, str(path))
+    model.adapter.load_state_dict(own)
+    device = model.get_input_embeddings().weight.device
+    model.adapter.to(device=device, dtype=parts.dtype)
+    model.speech_encoder.to(device)
+    if model.adapter.lora is not None:
+        model.adapter.lora.install(model.language_model)
+
+
+def keep_trained(state: Mapping[str, Tensor], whole: bool) -> dict[str, Tensor]:
+    """What is written of a model's tensors: those of the adapter, or all; LoRA's once, under the adapter's names."""
+    if not whole:
+        return {name: value for name, value in state.items() if not name.startswith(_FROZEN)}
+    own_lora = any(name.startswith("adapter.lora.") for name in state)
+    return {
+        name: value
+        for name, value in state.items()
+        if not (own_lora and name.startswith("language_model.") and ".lora_" in name)
+    }
+
+
+def _dtype(asked: Any, stored: torch.dtype) -> torch.dtype:
+    if asked is None or asked == "auto":
+        return stored
+    known = asked if isinstance(asked, torch.dtype) else _DTYPES.get(str(asked).removeprefix("torch."))
+    if known is None:
+        raise SparqleError(f"dtype {asked!r} is unknown; give one of {', '.join(_DTYPES)}, or auto")
+    return known
