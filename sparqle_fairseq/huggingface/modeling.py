@@ -26,8 +26,8 @@ from sparqle_fairseq.models.encoders import EncoderError, parse_layer
 from sparqle_fairseq.models.encoders.lengths import utterance_lengths
 from sparqle_fairseq.models.llm.lora import add_lora
 from sparqle_fairseq.models.llm.recompute import recompute_layers
-from sparqle_fairseq.models.stage1.heads import LLMSpace
-from sparqle_fairseq.models.stage2.model import Stage2Adapter
+from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
+from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
 
 
 @dataclass
