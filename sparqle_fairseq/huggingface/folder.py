@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
 from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.files import read_text
@@ -21,7 +22,7 @@ from sparqle_fairseq.models.identity import check_identity
 from sparqle_fairseq.models.llm.files import LLMFiles
 from sparqle_fairseq.models.llm.llm import LanguageModel
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
 # Of a hub's repository: what a model and its processor are made of, and no code.
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.yaml"]
 _FROZEN = ("language_model.", "speech_encoder.")
@@ -130,6 +131,8 @@ def hold_parts(model: Any, folder: Path, parts: Parts) -> None:
     own = {name.removeprefix("adapter."): value for name, value in state.items()}
     check_names(own, model.adapter, str(path))
     model.adapter.load_state_dict(own)
+    if (folder / GENERATION).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     device = model.get_input_embeddings().weight.device
     model.adapter.to(device=device, dtype=parts.dtype)
     model.speech_encoder.to(device)
