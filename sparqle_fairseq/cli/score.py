@@ -8,6 +8,7 @@ import click
 
 from sparqle_fairseq.errors import SparqleError
 
+WIDE = 160
 METRICS = ("bleu", "chrf", "chrf++", "ter", "wer", "cer")
 
 
@@ -34,6 +35,7 @@ def command(
     puts no spaces between words, else 13a. A row without a reference is left out and counted.
     """
     import json
+    import sys
     from dataclasses import asdict
 
     from rich.console import Console
@@ -84,6 +86,7 @@ def command(
         one = next(iter(scores.values()))
         counted = f"{one.n} of {one.n + one.without_reference}" if one.without_reference else str(one.n)
         table.add_row(name, counted, *(str(found) for found in scores.values()))
-    Console().print(table)
+    # A file or a pipe has no width that rows would have to be broken at.
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
     signatures = [f"{metric}: {made.signature}" for scores in results.values() for metric, made in scores.items()]
     click.echo("\n".join(dict.fromkeys(signatures)))

@@ -123,7 +123,7 @@ class TestRepetition:
         monkeypatch.setattr(module, "BLOCKED_NGRAM", 1)  # so few tokens hold no loop of three
         blocked = run(stage2, sample, **long, no_repeat_ngram_size=1)
         row = next(i for i in range(4) if answers(blocked)[i][0] != answers(plain)[i][0])
-        looping = stage2.task.dictionary.string(plain[row][0]["tokens"])
+        looping = stage2.task.dictionary.text(plain[row][0]["tokens"])
         monkeypatch.setattr(module, "is_loop", lambda text: text == looping)
         found = run(stage2, sample, {"loop_guard": True}, **long)
         for i in range(4):
@@ -187,7 +187,7 @@ class TestPrefix:
         built.task.load_dataset("own", task_cfg=Namespace())
         sample = batch(built, "own", range(4))
         found = built.task.inference_step(build_generator(built), [built.model], sample)
-        texts = [built.task.dictionary.string(row[0]["tokens"]) for row in found]
+        texts = [built.task.dictionary.text(row[0]["tokens"]) for row in found]
         assert [text.startswith("Vert") for text in texts] == [True, False, True, False]
         assert [text.startswith("Le chat") for text in texts] == [False, True, False, True]
 
@@ -197,7 +197,7 @@ class TestPrefix:
 
         def overheard(*arguments, **options):
             found = usual(*arguments, **options)
-            texts.extend(built.task.dictionary.string(row[0]["tokens"]) for row in found)
+            texts.extend(built.task.dictionary.text(row[0]["tokens"]) for row in found)
             return found
 
         monkeypatch.setattr(module.HypothesisGenerator, "generate", overheard)
@@ -338,7 +338,7 @@ class TestMinimumBayesRisk:
         ranked = run(stage2, sample, {"rerank": "mbr"}, beam=6, sampling=sampling)
         assert [sorted(row) for row in answers(ranked)] == [sorted(row) for row in answers(plain)]
         for before, after in zip(plain, ranked, strict=True):
-            texts = [stage2.task.dictionary.string(h["tokens"]) for h in before]
+            texts = [stage2.task.dictionary.text(h["tokens"]) for h in before]
             order = mbr_order(texts, [float(h["positional_scores"].sum()) for h in before], sampling)
             assert [h["tokens"].tolist() for h in after] == [before[i]["tokens"].tolist() for i in order]
         if sampling:

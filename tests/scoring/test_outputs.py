@@ -98,7 +98,7 @@ def test_rambling_after_a_first_line_that_is_right_counts(tmp_path):
     rambling = "the tide turns\n\nTranscribe the speech: a storm\nT minus ten"
     (tmp_path / "generate-x.txt").write_text(
         f"T-0\tthe tide turns\nH-0\t-1\t{rambling}\nD-0\t-1\t{rambling}\nP-0\t-1\n2026 | INFO | log\n"
-        "T-1\ta storm\nH-1\t-1\ta storm\n2026-01-01 | INFO | a log line\nD-1\t-1\ta storm\nP-1\t-1\n",
+        "T-1\ta storm\nH-1\t-1\ta storm\n2026-01-01 | INFO | a log line\nD-1\t-1\ta storm\n100% of it\nP-1\t-1\n",
         encoding="utf-8",
     )
     rows = read_generation(tmp_path / "generate-x.txt")

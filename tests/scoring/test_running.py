@@ -16,6 +16,7 @@ ROWS = [
     ("translation", "", "of no account", "fr"),
     ("translation", None, "of no account", None),
     ("transcription", "a storm", "", None),
+    ("translation", "東京 Tokyo", "東京 Tokio", "ja"),  # its script alone would be Chinese
 ]
 
 
@@ -27,7 +28,7 @@ def summed(parts):
     return TextScores.added([*logs, {"loss": 1.0}])
 
 
-@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("size", [1, 2, 8])
 def test_sums_of_batches_give_the_scores_of_all(size):
     found = summed([ROWS[i : i + size] for i in range(0, len(ROWS), size)])
     for name, (errors, length) in found.errors.items():

@@ -85,7 +85,7 @@ def test_texts_are_those_of_generation_from_a_manifest(request, world, stage, sp
     found = translator.generator.generate([built.model], dataset.collater([dataset[i] for i in range(3)]))
     texts = translator([Segment(0, read_audio(manifest.row(i).audio)) for i in range(3)], [target])
     for hypotheses, (text,) in zip(found, texts, strict=True):
-        assert text.text == built.task.target_dictionary.string(hypotheses[0]["tokens"])
+        assert text.text == built.task.target_dictionary.text(hypotheses[0]["tokens"])
         assert text.score == pytest.approx(float(hypotheses[0]["score"]), abs=1e-4)
 
 
