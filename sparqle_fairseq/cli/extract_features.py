@@ -28,6 +28,8 @@ from sparqle_fairseq.errors import SparqleError
 @click.option("--batch-seconds", default=80.0, show_default=True, help="audio in a batch, with its padding")
 @click.option("--max-seconds", default=120.0, show_default=True, help="longest recording that is taken")
 @click.option("--skip-bad-audio", is_flag=True, help="leave out recordings that cannot be used, and say which")
+@click.option("--strict-audio/--no-strict-audio", default=True, show_default=True,
+              help="refuse damaged recordings, or read what is left")  # fmt: skip
 @click.option("--cpu", is_flag=True, help="do not use a GPU")
 @click.option("--verify", type=click.Path(path_type=Path), help="compare every checksum of the store in this folder")
 @click.option("--json", "as_json", is_flag=True, help="report on stdout as JSON")

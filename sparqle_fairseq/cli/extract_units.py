@@ -17,6 +17,8 @@ import click
               help="folder of the units and their manifests")  # fmt: skip
 @click.option("--audio-root", type=click.Path(path_type=Path), help="folder of relative audio paths")
 @click.option("--max-seconds", default=120.0, show_default=True, help="longest recording that is taken")
+@click.option("--strict-audio/--no-strict-audio", default=True, show_default=True,
+              help="refuse damaged recordings, or read what is left")  # fmt: skip
 @click.option("--cpu", is_flag=True, help="do not use a GPU")
 @click.option("--json", "as_json", is_flag=True, help="report on stdout as JSON")
 def command(manifests: tuple[Path, ...], as_json: bool, **options: Any) -> None:

@@ -19,6 +19,8 @@ import click
 @click.option("--speech-encoder", help="where the encoder lies now, if not where it lay in training")
 @click.option("--llm", help="where the LLM lies now, if not where it lay in training")
 @click.option("--audio-root", type=click.Path(path_type=Path), help="folder of relative audio paths")
+@click.option("--strict-audio/--no-strict-audio", default=True, show_default=True,
+              help="refuse damaged recordings, or read what is left")  # fmt: skip
 @click.option("--cpu", is_flag=True, help="do not use a GPU")
 @click.option("--json", "as_json", is_flag=True, help="print what the pictures show as JSON")
 def command(utterance: Path, model: Path, out: Path, as_json: bool, **options: object) -> None:

@@ -30,7 +30,13 @@ def _shared(function: Command) -> Command:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="report on stdout as JSON"),
         click.option("--left-out", type=FOLDER, help="write all that was left out, with its reason, into this file"),
-        click.option("--workers", default=8, show_default=True, help="threads that read headers"),
+        click.option("--workers", default=8, show_default=True, help="threads that read recordings"),
+        click.option(
+            "--strict-audio/--no-strict-audio",
+            default=True,
+            show_default=True,
+            help="refuse damaged recordings, or take what is left",
+        ),
         click.option("--skip-bad-audio", is_flag=True, help="leave out what cannot be read, and count it"),
         click.option("--out", required=True, type=FOLDER, help="folder of the manifests"),
     ):
@@ -220,6 +226,7 @@ def _write(
     *,
     out: Path,
     skip_bad_audio: bool,
+    strict_audio: bool,
     workers: int,
     as_json: bool,
     left_out: Path | None,
@@ -229,10 +236,12 @@ def _write(
     from sparqle_fairseq.tools.prepare.common import Written, write_manifests
 
     def progress(items: Iterable[str], total: int) -> Iterable[str]:
-        return tqdm(items, total=total, desc="reading headers", unit="file")
+        return tqdm(items, total=total, desc="reading lengths", unit="file")
 
     try:
-        reports = write_manifests(manifests, out, skip_bad_audio=skip_bad_audio, workers=workers, progress=progress)
+        reports = write_manifests(
+            manifests, out, skip_bad_audio=skip_bad_audio, strict_audio=strict_audio, workers=workers, progress=progress
+        )
     except OSError as error:
         raise SparqleError(f"{out}: cannot be written ({error}); choose another folder") from error
     if ledger.left_out or ledger.notes:

@@ -22,6 +22,8 @@ def _ranks(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
 @click.option("--batch-size", default=16, show_default=True, help="recordings in a batch")
 @click.option("--speech-encoder", help="where the encoder lies now, if not where it lay in training")
 @click.option("--audio-root", type=click.Path(path_type=Path), help="folder of relative audio paths")
+@click.option("--strict-audio/--no-strict-audio", default=True, show_default=True,
+              help="refuse damaged recordings, or read what is left")  # fmt: skip
 @click.option("--cpu", is_flag=True, help="do not use a GPU")
 @click.option("--json", "as_json", is_flag=True, help="print the scores as JSON")
 def command(manifest: Path, model: Path, as_json: bool, **options: Any) -> None:

@@ -84,6 +84,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         sample_rate: what the encoder hears, in Hz.
         shuffle: whether batches are composed anew in each epoch (training).
         skip_bad_audio: leave an utterance with bad audio out, and say so, in place of stopping.
+        strict_audio: a recording of which a part is lost is bad audio; else what is left is read, and the loss logged.
         feature_width: width that feature entries must have; None refuses features.
         units: discrete units of each manifest, read in place of its audio.
         speeds: speed perturbation (training); sizes are then those of the slowest speed, so that batches fit.
@@ -102,6 +103,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         sample_rate: int = 16000,
         shuffle: bool = False,
         skip_bad_audio: bool = False,
+        strict_audio: bool = True,
         feature_width: int | None = None,
         units: Sequence[UnitFile] | None = None,
         speeds: SpeedPerturbation | None = None,
@@ -133,6 +135,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         self.sample_rate = sample_rate
         self.shuffle = shuffle
         self.skip_bad_audio = skip_bad_audio
+        self.strict_audio = strict_audio
         self.feature_width = feature_width
         self.epoch = 1
         self._first_trouble = ""
@@ -232,7 +235,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
             check_length(len(features), row.n_frames, where, slack=FEATURE_SLACK)
             return torch.from_numpy(np.ascontiguousarray(features))  # (T, W)
         speed = 1.0 if self.speeds is None else self.speeds.draw(row.id, self.epoch)
-        return load_waveform(row, where, self.sample_rate, self.normalize, speed, self.min_samples)
+        return load_waveform(row, where, self.sample_rate, self.normalize, speed, self.min_samples, self.strict_audio)
 
     def _unit_ids(self, index: int) -> Tensor:
         assert self.units is not None
@@ -241,10 +244,19 @@ class SpeechDataset(Dataset[dict[str, Any]]):
 
 
 def load_waveform(
-    row: ManifestRow, where: str, sample_rate: int, normalize: bool, speed: float = 1.0, min_samples: int = 0
+    row: ManifestRow,
+    where: str,
+    sample_rate: int,
+    normalize: bool,
+    speed: float = 1.0,
+    min_samples: int = 0,
+    strict: bool = True,
 ) -> Tensor:
-    """The waveform (S,) of a row, as its encoder wants it, `speed` times as fast. Raises `AudioError`."""
-    waveform = read_audio(row.audio, sample_rate=sample_rate)
+    """The waveform (S,) of a row, as its encoder wants it, `speed` times as fast; `strict` as of `read_audio`.
+
+    Raises `AudioError`.
+    """
+    waveform = read_audio(row.audio, sample_rate=sample_rate, strict=strict)
     check_length(round(len(waveform) * SAMPLE_RATE / sample_rate), row.n_frames, where)
     if speed != 1:
         waveform = change_speed(waveform, speed)

@@ -103,7 +103,9 @@ def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[i
                 hypothesis=dictionary.text(torch.tensor(texts[i])),
                 ended=best[i]["ended"],
                 frame_rate=rate,
-                waveform=read_audio(row.audio, sample_rate=encoder.sample_rate) if spoken else None,
+                waveform=read_audio(row.audio, sample_rate=encoder.sample_rate, strict=dataset.strict_audio)
+                if spoken
+                else None,
                 sample_rate=encoder.sample_rate,
                 features=speech.values[i][~speech.padding_mask[i]].float().cpu().numpy(),
                 feature_rate=encoder.frame_rate,

@@ -164,6 +164,7 @@ class SpeechTask(FairseqTask):
             sample_rate=encoder.sample_rate,
             shuffle=training,
             skip_bad_audio=self.cfg.skip_bad_audio,
+            strict_audio=not self.cfg.no_strict_audio,
             feature_width=encoder.width,
             units=units,
             speeds=self._speeds() if training else None,

@@ -59,6 +59,10 @@ class SpeechTaskConfig(DecodingOptions):
         default=False,
         metadata={"help": "leave utterances with unreadable audio out, and say which, instead of stopping"},
     )
+    no_strict_audio: bool = field(
+        default=False,
+        metadata={"help": "read what is left of a damaged recording, and say how much is lost, instead of stopping"},
+    )
     eval_generate: bool = field(
         default=False,
         metadata={"help": "generate text in validation and log its WER and CER (transcription) or BLEU (translation)"},

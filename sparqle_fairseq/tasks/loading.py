@@ -81,10 +81,13 @@ def load_trained(
     return Trained(task, model, cfg, device)
 
 
-def load_rows(trained: Trained, manifest: Path, audio_root: Path | None = None) -> SpeechDataset:
+def load_rows(
+    trained: Trained, manifest: Path, audio_root: Path | None = None, strict_audio: bool = True
+) -> SpeechDataset:
     """The rows of a manifest as the checkpoint's task reads them; references are optional."""
     task = trained.task
     task.cfg.data, task.cfg.audio_root = str(manifest.parent), None if audio_root is None else str(audio_root)
+    task.cfg.no_strict_audio = not strict_audio
     task.load_dataset(manifest.stem, task_cfg=trained.cfg.task)
     return task.dataset(manifest.stem)
 

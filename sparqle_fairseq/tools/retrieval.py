@@ -40,6 +40,7 @@ def evaluate_retrieval(
     batch_size: int = 16,
     audio_root: Path | None = None,
     speech_encoder: str | None = None,
+    strict_audio: bool = True,
     cpu: bool = False,
 ) -> RetrievalReport:
     """Recall@k of the recordings and transcripts of a manifest.
@@ -51,6 +52,7 @@ def evaluate_retrieval(
         model: checkpoint of stage 1.
         ks: at which ranks to score.
         batch_size: recordings in a batch.
+        strict_audio: stop at a damaged recording; else what is left of it is heard.
         audio_root, speech_encoder, cpu: as for `load_trained` and `read_manifest`.
 
     Raises:
@@ -72,7 +74,7 @@ def evaluate_retrieval(
             "with text; give a checkpoint of another objective"
         )
     trained.task.cfg.skip_bad_audio = False  # a recording left out would make the others easier to find
-    dataset = load_rows(trained, manifest, audio_root)
+    dataset = load_rows(trained, manifest, audio_root, strict_audio)
     similarities, belongs = similarity_matrix(trained.model, dataset, batch_size)
     return RetrievalReport(
         str(manifest),

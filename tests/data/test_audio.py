@@ -312,21 +312,28 @@ def test_features_are_not_sliced(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, kept: float) -> None:
     path = tmp_path / f"a.{suffix}"
     save(path, noise(32_000), 16_000, FORMATS[suffix][0])
-    content = path.read_bytes()
+    whole, content = read_audio(str(path)), path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    refused(str(path), "truncated|cannot be read|no samples")
+    if (suffix, kept) == ("mp3", 0.999):  # what is missing is padding
+        assert len(read_audio(str(path))) == len(whole)
+        return
+    refused(str(path), "truncated|cannot be read|no samples|damaged")
     member = tmp_path / "all.zip"
     with zipfile.ZipFile(member, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("a", path.read_bytes())
-    refused(f"{member}:31:{path.stat().st_size}", "truncated|cannot be read|no samples")
+    refused(f"{member}:31:{path.stat().st_size}", "truncated|cannot be read|no samples|damaged")
 
 
-def test_an_ogg_cut_between_two_pages_is_refused(tmp_path: Path) -> None:
+def test_an_ogg_without_an_end_of_stream_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.ogg"
     save(path, noise(64_000))
+    whole = read_audio(str(path))
     content = path.read_bytes()
     path.write_bytes(content[: content.rfind(b"OggS")])
-    refused(str(path), "truncated")
+    found = read_audio(str(path))
+    assert 32_000 < len(found) < 64_000
+    assert len(found) == audio_length(str(path))
+    assert np.array_equal(found, whole[: len(found)])
 
 
 @pytest.mark.parametrize("rate", [1, 5_000_000])
@@ -350,14 +357,14 @@ def test_a_streamed_wav_without_a_length_is_read(tmp_path: Path) -> None:
         assert len(read_audio(str(path))) == 8_000
 
 
-def test_a_flac_without_a_length_is_refused_with_a_remedy(tmp_path: Path) -> None:
+def test_a_flac_without_a_length_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     save(path, tone(16_000))
     content = bytearray(path.read_bytes())
     content[21] &= 0xF0  # total samples: the low 4 bits here and the next 4 bytes
     content[22:26] = bytes(4)
     path.write_bytes(content)
-    refused(str(path), "does not say how long the file is; convert it")
+    assert np.abs(read_audio(str(path)) - tone(16_000)).max() < 1e-4
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,7 @@ class Options:
     batch_seconds: float = 80.0
     max_seconds: float = 120.0
     skip_bad_audio: bool = False
+    strict_audio: bool = True
     cpu: bool = False
 
 
@@ -261,7 +262,11 @@ class _Run:
         where = manifest.where(recording.row)
         try:
             waveform = load_waveform(
-                manifest.row(recording.row), where, self.encoder.sample_rate, self.encoder.normalize
+                manifest.row(recording.row),
+                where,
+                self.encoder.sample_rate,
+                self.encoder.normalize,
+                strict=self.options.strict_audio,
             )
             if len(waveform) < self.encoder.min_samples:
                 raise AudioError(

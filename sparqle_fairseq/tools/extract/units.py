@@ -31,6 +31,7 @@ class Options:
     speechtokenizer: Path
     out: Path
     audio_root: Path | None = None
+    strict_audio: bool = True
     max_seconds: float = 120.0
     cpu: bool = False
 
@@ -77,7 +78,7 @@ def extract_units(paths: Sequence[Path], options: Options) -> Summary:
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with tqdm(total=sum(r.seconds for r in recordings) / 3600, desc="units", bar_format=_BAR) as progress:
-        listener = _Listener(manifests, tokenizer, progress)
+        listener = _Listener(manifests, tokenizer, progress, options.strict_audio)
         units = sum(_write(listener, m, path) for m, path in zip(manifests, targets, strict=True))
     return Summary(
         folder=str(options.out),
@@ -95,8 +96,9 @@ def extract_units(paths: Sequence[Path], options: Options) -> Summary:
 class _Listener:
     """Units of a manifest's rows; a recording that several rows name is heard once."""
 
-    def __init__(self, manifests: Sequence[Manifest], tokenizer: SpeechTokenizer, progress: tqdm) -> None:
+    def __init__(self, manifests: Sequence[Manifest], tokenizer: SpeechTokenizer, progress: tqdm, strict: bool) -> None:
         self._tokenizer = tokenizer
+        self._strict = strict
         self._progress = progress
         self._left = Counter(source_of(manifest.audio(i)) for manifest in manifests for i in range(len(manifest)))
         self._heard: dict[str, np.ndarray] = {}  # what a later row names again
@@ -116,7 +118,7 @@ class _Listener:
     def _hear(self, manifest: Manifest, i: int) -> np.ndarray:
         where = manifest.where(i)
         row = manifest.row(i)
-        waveform = load_waveform(row, where, self._tokenizer.sample_rate, normalize=False)
+        waveform = load_waveform(row, where, self._tokenizer.sample_rate, normalize=False, strict=self._strict)
         try:
             units = self._tokenizer.units(waveform).astype(np.int32)
         except torch.OutOfMemoryError as error:

@@ -45,6 +45,7 @@ def draw_report(
     speech_encoder: str | None = None,
     llm: str | None = None,
     audio_root: Path | None = None,
+    strict_audio: bool = True,
     cpu: bool = False,
 ) -> Report:
     """Look into one utterance and write the pictures.
@@ -60,6 +61,7 @@ def draw_report(
         beam: of the search for the hypothesis.
         speech_encoder, llm, cpu: as for `load_trained`.
         audio_root: folder of relative audio paths in the manifest.
+        strict_audio: refuse a damaged recording; else what is left of it is read.
 
     Raises:
         SparqleError: nothing to look into, no matplotlib, or a checkpoint that cannot be used.
@@ -82,7 +84,7 @@ def draw_report(
     if prefix is not None:
         trained.task.cfg.prefix = prefix
     if is_manifest:
-        dataset = load_rows(trained, utterance, audio_root)
+        dataset = load_rows(trained, utterance, audio_root, strict_audio)
         index = _index_of(dataset, name, utterance)
         looks = look_into(trained.task, trained.model, dataset, [index], beam)
         batch = batch_around(dataset, index, rows)
@@ -94,7 +96,7 @@ def draw_report(
             else f"{utterance} has no two different transcripts"
         )
     else:
-        looks, similarities = _look_into_file(trained, utterance, to, beam), None
+        looks, similarities = _look_into_file(trained, utterance, to, beam, strict_audio), None
         why = "no similarity matrix: an audio file comes without transcripts; give a manifest"
     if not looks:
         raise SparqleError(f"{utterance}: the audio of the utterance cannot be read")
@@ -155,13 +157,13 @@ def _index_of(dataset: Any, name: str | None, manifest: Path) -> int:
     raise SparqleError(f"{manifest} has no utterance {name!r}; its first is {dataset.row(0).id!r}")
 
 
-def _look_into_file(trained: Trained, audio: Path, to: str | None, beam: int) -> list[Look]:
+def _look_into_file(trained: Trained, audio: Path, to: str | None, beam: int, strict: bool) -> list[Look]:
     from sparqle_fairseq.tasks.loading import load_rows
 
     row = {
         "id": audio.name,
         "audio": str(audio.resolve()),
-        "n_frames": audio_length(str(audio)),
+        "n_frames": audio_length(str(audio), strict=strict),
         "task": "transcription",
     }
     if to is not None:
@@ -170,4 +172,4 @@ def _look_into_file(trained: Trained, audio: Path, to: str | None, beam: int) ->
     with TemporaryDirectory() as folder:
         manifest = Path(folder) / "one.tsv"
         write_manifest(manifest, [row], list(row))
-        return look_into(trained.task, trained.model, load_rows(trained, manifest, None), [0], beam)
+        return look_into(trained.task, trained.model, load_rows(trained, manifest, None, strict), [0], beam)

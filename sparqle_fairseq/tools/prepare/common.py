@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import starmap
 from math import ceil
 from pathlib import Path
 
-import soundfile
-
 from sparqle_fairseq import files
-from sparqle_fairseq.data.audio import AUDIO_SUFFIXES, SAMPLE_RATE, AudioError, audio_length
+from sparqle_fairseq.data.audio import AUDIO_SUFFIXES, SAMPLE_RATE, AudioError, measure
 from sparqle_fairseq.data.manifest import write_manifest
 from sparqle_fairseq.data.not_text import like_placeholder, placeholder
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.tools.prepare.ledger import Ledger
+from sparqle_fairseq.tools.prepare.ledger import NAMED, Ledger
 
 COLUMNS = ("id", "audio", "n_frames", "src_text", "tgt_text", "src_lang", "tgt_lang", "task", "speaker")
 # Seconds by which a length that a corpus states may be off, or a segment may end after its recording: Kaldi's limit for
@@ -93,8 +91,9 @@ class Recording:
     """Length at 16 kHz, and at the file's own rate."""
 
     n_frames: int
-    samples: int = 0  # known of recordings that are cut
-    rate: int = SAMPLE_RATE
+    samples: int
+    rate: int
+    said: tuple[str, ...] = ()  # what is to be said of it
 
 
 def write_manifests(
@@ -102,6 +101,7 @@ def write_manifests(
     out: Path,
     *,
     skip_bad_audio: bool = False,
+    strict_audio: bool = True,
     workers: int = 8,
     progress: Progress = lambda items, total: items,  # noqa: ARG005
 ) -> list[Written]:
@@ -111,16 +111,16 @@ def write_manifests(
         manifests: utterances by manifest name.
         out: folder of the manifests, made where it is missing.
         skip_bad_audio: leave out utterances whose recording cannot be used, in place of stopping.
-        workers: threads that read headers; more than cores pay where the disk is slow.
+        strict_audio: a recording of which a part is lost cannot be used; else what is left of it is measured.
+        workers: threads that read recordings; more than cores pay where the disk is slow.
         progress: wraps the recordings while they are measured, given their number.
 
     Raises:
         CorpusError: an utterance whose recording cannot be used, an id twice, or a manifest that would be empty.
     """
     recordings = list(dict.fromkeys(utterance.recording for rows in manifests.values() for utterance in rows))
-    cut = {utterance.recording for rows in manifests.values() for utterance in rows if utterance.start is not None}
     places = {utterance.recording: utterance.where for rows in manifests.values() for utterance in reversed(rows)}
-    measured = _measure(recordings, cut, places, workers, skip_bad_audio, progress)
+    measured = _measure(recordings, places, workers, skip_bad_audio, strict_audio, progress)
     tables = [_table(name, rows, measured, skip_bad_audio) for name, rows in manifests.items()]
     out.mkdir(parents=True, exist_ok=True)
     for placed, report in tables:
@@ -138,6 +138,7 @@ def _table(
     placed: list[Placed] = []
     seen: set[str] = set()
     marks: dict[str, int] = {}
+    said: dict[str, None] = {}  # of recordings, in order
     for utterance in utterances:
         reason = _unusable(utterance)
         if reason is None:
@@ -154,12 +155,18 @@ def _table(
         if utterance.id in seen:
             raise CorpusError(f"{name}: the corpus has the utterance {utterance.id} twice; repair its table")
         seen.add(utterance.id)
+        recording = measured[utterance.recording]
+        said |= dict.fromkeys(() if isinstance(recording, str) else recording.said)
         placed.append((utterance, audio, n_frames))
         report.hours += n_frames / SAMPLE_RATE / 3600
         report.corrected += corrected
         mark = like_placeholder(utterance.tgt_text)
         if mark is not None:
             marks[mark] = marks.get(mark, 0) + 1
+    for sentence in list(said)[:NAMED]:
+        report.ledger.note(sentence)
+    if len(said) > NAMED:
+        report.ledger.note(f"the same of {len(said) - NAMED} more recordings; `sparqle validate` names them")
     if marks:
         found = ", ".join(f"{mark!r} {count} times" for mark, count in list(marks.items())[:3])
         report.ledger.note(
@@ -235,27 +242,26 @@ def _corrected(utterance: Utterance, seconds: float) -> bool:
 
 def _measure(
     recordings: Sequence[str],
-    cut: Set[str],
     places: Mapping[str, str],
     workers: int,
     keep_going: bool,
+    strict: bool,
     progress: Progress,
 ) -> dict[str, Recording | str]:
-    """Each recording's length, read from its header; in place of it what is wrong, where it cannot be used.
+    """Each recording's length, decoded or certain; in place of it what is wrong, where it cannot be used.
 
     `places` says which row names a recording first, for messages.
     """
 
     def length(recording: str) -> Recording | str:
         try:
-            n_frames = audio_length(recording)
-            info = soundfile.info(recording) if recording in cut else None
+            found = measure(recording, strict=strict)
         except AudioError as error:
             if not keep_going:
                 where = places.get(recording)
                 raise CorpusError(f"{where}: {error}" if where else str(error)) from None
             return str(error)
-        return Recording(n_frames, info.frames, info.samplerate) if info else Recording(n_frames)
+        return Recording(found.n_frames(), found.count, found.rate, tuple(found.account.sentences()))
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         try:

@@ -13,13 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from sparqle_fairseq.data.audio import SAMPLE_RATE, AudioError
+from sparqle_fairseq.data.audio import SAMPLE_RATE, Account, AudioError, recording_seconds, stream_audio
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.translate import microphone, outputs
 from sparqle_fairseq.tools.translate.cues import CueRule
 from sparqle_fairseq.tools.translate.formats import Line
 from sparqle_fairseq.tools.translate.languages import parse_languages
-from sparqle_fairseq.tools.translate.reader import recording_seconds, stream_audio
 from sparqle_fairseq.tools.translate.recordings import STANDARD_INPUT, Recording, find_recordings
 from sparqle_fairseq.tools.translate.segments import Segment, SpeechRule, cut_at_pauses, cut_at_times, cut_nowhere
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Text, Translator
@@ -35,6 +34,7 @@ class Begin(NamedTuple):
 
 class End(NamedTuple):
     error: str | None
+    notes: tuple[str, ...] = ()  # what is to be said of the recording
 
 
 Event = Begin | Segment | End
@@ -62,6 +62,7 @@ class Request:
     text_tokenizer: str | None = None
     without_lora: bool = False
     prompt_templates: str | None = None
+    strict_audio: bool = False  # a recording of which a part is lost is not translated
     microphone: bool = False
     seconds: float | None = None
     progress: bool | None = None
@@ -139,7 +140,7 @@ def run(request: Request) -> int:
         else:
             output = outputs.StreamOutput(console.write, targets, form, request.cues)
         return deliver(
-            events(recordings, _cut(request)),
+            events(recordings, _cut(request), request.strict_audio),
             lambda segments: translator(segments, targets),
             targets,
             output,
@@ -149,21 +150,22 @@ def run(request: Request) -> int:
         )
 
 
-def events(recordings: Iterable[Recording], cut: Cut) -> Iterator[Event]:
+def events(recordings: Iterable[Recording], cut: Cut, strict: bool = False) -> Iterator[Event]:
     """The segments of each recording between its begin and its end; an end names what is wrong with the recording."""
     for recording in recordings:
         yield Begin(recording)
         error = None
+        account = Account(recording.path)
         try:
-            yield from cut(stream_audio(recording.path))
+            yield from cut(stream_audio(recording.path, strict=strict, account=account))
         except AudioError as found:
-            error = named(found, recording)
-        yield End(error)
+            error = named(str(found), recording)
+        yield End(error, tuple(named(sentence, recording) for sentence in account.sentences()))
 
 
-def named(error: AudioError, recording: Recording) -> str:
-    """The error with the recording's name in place of the file that it is kept in."""
-    return str(error).replace(recording.path, recording.name)
+def named(sentence: str, recording: Recording) -> str:
+    """What is said of a recording, with its name in place of the file that it is kept in."""
+    return sentence.replace(recording.path, recording.name)
 
 
 def batches(stream: Iterable[Event], seconds: float) -> Iterator[list[Event]]:
@@ -210,6 +212,8 @@ def deliver(
                     _note_flags(console, recording, targets, lines)
                     console.advance(done + event.end_seconds)
                 elif recording is not None:
+                    for note in event.notes:
+                        console.note(note)
                     if event.error is None:
                         output.end()
                         if not heard:
@@ -304,7 +308,7 @@ def _lengths(recordings: Sequence[Recording]) -> dict[str, float]:
         try:
             lengths[recording.path] = recording_seconds(recording.path)
         except AudioError as error:
-            first = first or AudioError(named(error, recording))
+            first = first or AudioError(named(str(error), recording))
     if not lengths and first:
         raise first
     return lengths

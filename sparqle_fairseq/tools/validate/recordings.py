@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from sparqle_fairseq.data.audio import (
     FEATURE_SLACK,
     SAMPLE_RATE,
     AudioError,
+    Downmix,
+    FloatRangeError,
     MissingAudioError,
     NotFiniteError,
     audio_place,
     check_length,
     is_features,
     open_sound,
+    rate_ratio,
     read_features,
 )
 from sparqle_fairseq.data.manifest import ManifestRow
@@ -28,6 +32,8 @@ from sparqle_fairseq.tools.validate.settings import FEATURES_A_SECOND, SAMPLES_O
 # Rates that recorders, telephones and corpora use, in Hz. Another one hints at a damaged header.
 USUAL_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
 FULL_SCALE = 0.999
+QUIET = 0.1  # of full scale; below it equal samples at the peak are rounding
+_SAME = 1e-4  # relative difference of samples that were cut off at one level
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,11 @@ class Recording:
     peak: float = 1.0  # half the distance between the lowest and the highest sample
     clipped: float = 0.0  # percent of the samples
     digest: int = 0  # equal for equal samples; 0: not known
+    over: float = 0.0  # percent of the samples beyond full scale
+    loudest: float = 0.0
+    damage: str = ""  # what is lost, as a sentence
+    odd: tuple[str, ...] = ()  # what is to be said of its header
+    cancelling: float = 0.0  # seconds in which the channels cancel
     fault: tuple[str, str] | None = None  # code and sentence of what cannot be read
 
     @property
@@ -57,6 +68,8 @@ def look_at(audio: str) -> Recording:
         return Recording(fault=("audio-missing", str(error)))
     except NotFiniteError as error:
         return Recording(fault=("nan", str(error)))
+    except FloatRangeError as error:
+        return Recording(fault=("float-range", str(error)))
     except AudioError as error:
         there = os.path.exists(audio_place(audio).path)  # a feature store names what it misses in its own way
         return Recording(fault=("audio-unreadable" if there else "audio-missing", str(error)))
@@ -72,31 +85,79 @@ def _features(audio: str) -> Recording:
 
 
 def _waveform(audio: str) -> Recording:
-    low, high, clipped, damaged = np.inf, -np.inf, 0, 0
-    with open_sound(audio) as sound:
+    low, high, wrong, count = np.inf, -np.inf, 0, 0
+    loudness = _Loudness()
+    with open_sound(audio, strict=False) as sound:
         content = hashlib.blake2b(str(sound.rate).encode(), digest_size=8)
+        downmix = Downmix(audio, sound.rate, sound.start)
         for channels in sound.blocks:
-            wrong = channels.size - int(np.count_nonzero(np.isfinite(channels)))
-            damaged += wrong
-            if wrong:
+            count += len(channels)
+            bad = channels.size - int(np.count_nonzero(np.isfinite(channels)))
+            wrong += bad
+            if bad:
                 continue
+            loudness.hear(channels)
+            # Before they are mixed: the file as it is, also where its channels cancel.
             mono = channels.mean(axis=1) if channels.shape[1] > 1 else channels[:, 0]
-            low, high = min(low, float(mono.min())), max(high, float(mono.max()))
-            clipped += _clipped(channels)
+            heard = downmix.feed(channels)
+            if len(heard):
+                low, high = min(low, float(heard.min())), max(high, float(heard.max()))
             # As 16-bit numbers: the same recording as wav and as flac has one digest.
             content.update(np.rint(mono * 32768).clip(-32768, 32767).astype("<i2").tobytes())
-        found = Recording(sound.n_frames, sound.rate, sound.count)
-    if damaged:
-        message = f"{audio}: found {damaged} samples that are NaN or infinite; make the file again or remove the row"
+        rest = downmix.feed(np.zeros((0, 1), np.float32), last=True)
+        if len(rest):
+            low, high = min(low, float(rest.min())), max(high, float(rest.max()))
+    if wrong:
+        message = f"{audio}: found {wrong} samples that are NaN or infinite; make the file again or remove the row"
         return Recording(fault=("nan", message))
     return Recording(
-        found.n_frames, found.rate, found.count, 0, (high - low) / 2, 100 * clipped / found.count, _number(content)
+        ceil(count * rate_ratio(sound.rate, SAMPLE_RATE)),
+        sound.rate,
+        count,
+        0,
+        (high - low) / 2,
+        100 * loudness.clipped / count,
+        _number(content),
+        100 * loudness.over / count,
+        loudness.peak,
+        sound.account.damage or "",
+        tuple(sound.account.notes),
+        downmix.cancelling / sound.rate,
     )
 
 
-def _clipped(channels: np.ndarray) -> int:
-    """Samples (S, C) at full scale in the middle of three: a peak that merely touches it is none."""
-    loud = (np.abs(channels) >= FULL_SCALE).max(axis=1)
+class _Loudness:
+    """Samples that are cut off, and samples beyond full scale that are not.
+
+    Cut off are those at full scale in the middle of three (a peak that merely touches it is none), and, in a recording
+    that was made quieter afterwards, equal ones at its peak.
+    """
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self.over = self.full = self.flat = 0
+
+    @property
+    def clipped(self) -> int:
+        return self.full or (self.flat if self.peak > QUIET else 0)
+
+    def hear(self, channels: np.ndarray) -> None:
+        """(S, C), finite."""
+        level = np.abs(channels)
+        loudest = float(level.max(initial=0.0))
+        if loudest < self.peak * (1 - _SAME) or not loudest:
+            return
+        if loudest > self.peak * (1 + _SAME):
+            self.peak, self.flat = loudest, 0
+        flat = _in_threes((level >= self.peak * (1 - _SAME)).any(axis=1))
+        self.flat += flat
+        if loudest > 1 + _SAME:
+            self.over += int(np.count_nonzero((level > 1 + _SAME).any(axis=1)))
+        if loudest >= FULL_SCALE:
+            self.full += _in_threes(((level >= FULL_SCALE) & (level <= 1 + _SAME)).any(axis=1))
+
+
+def _in_threes(loud: np.ndarray) -> int:
     return int(np.count_nonzero(loud[1:-1] & loud[:-2] & loud[2:]))
 
 
@@ -113,7 +174,17 @@ def check_recording(row: ManifestRow, found: Recording, settings: Settings) -> l
     def add(code: str, message: str, changes: dict[str, str] | None = None) -> None:
         findings.append(Finding(row.line, code, row.id, f"{row.audio}: {message}", changes))
 
-    if row.n_frames:
+    if found.damage:
+        sentence = found.damage.removeprefix(f"{row.audio}: ")
+        add("audio-damaged", f"{sentence}; copy it again, or remove the row")
+    for text in found.odd:
+        add("audio-odd", text)
+    if found.cancelling:
+        add(
+            "channels-cancel",
+            f"its channels cancel when they are averaged, for {found.cancelling:.1f} seconds; the louder one is used",
+        )
+    if row.n_frames and not found.damage:  # which is why the length is another
         wrong = _wrong_length(row, found)
         if wrong:
             add("n-frames-wrong", wrong, {"n_frames": str(found.n_frames)})
@@ -126,8 +197,15 @@ def check_recording(row: ManifestRow, found: Recording, settings: Settings) -> l
             f"no sample is louder than {20 * np.log10(found.peak):.0f} dB" if found.peak else "all samples are equal"
         )
         add("silent", f"{level}; record it again or remove the row")
-    if found.clipped > settings.clipped_percent:
+    audible = found.rate is not None and found.peak >= 10 ** (settings.silence_db / 20)
+    if audible and found.clipped > settings.clipped_percent:
         add("clipped", f"{found.clipped:.1f} % of the samples are cut off at full scale; take a less loud copy")
+    if found.over > settings.clipped_percent:
+        add(
+            "over-full-scale",
+            f"{found.over:.1f} % of the samples are beyond full scale, up to {found.loudest:.2f}; nothing is cut off "
+            "yet: make it quieter before it is written as integers",
+        )
     if found.rate is not None:
         unusual = _unusual_rate(found.rate, settings.sample_rate)
         if unusual:

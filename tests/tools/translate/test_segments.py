@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparqle_fairseq.data.audio import SAMPLE_RATE
-from sparqle_fairseq.tools.translate.reader import stream_audio
+from sparqle_fairseq.data.audio import SAMPLE_RATE, stream_audio
 from sparqle_fairseq.tools.translate.segments import (
     FRAME,
     SpeechRule,

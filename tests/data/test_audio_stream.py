@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sparqle_fairseq.data.audio import AudioError, read_audio
-from sparqle_fairseq.tools.translate.reader import recording_seconds, stream_audio
+from sparqle_fairseq.data.audio import AudioError, read_audio, recording_seconds, stream_audio
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 44099, 48000, 96000])
