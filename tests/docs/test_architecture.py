@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from commands import ROOT
@@ -22,6 +23,16 @@ def test_every_path_exists():
         and ("/" in name or not any(PACKAGE.rglob(name)))
     }
     assert not missing
+
+
+def test_the_order_of_imports_is_the_one_that_is_tested():
+    drawn = re.search(r"^    cli -> .*\n(?:    .*\n)*", TEXT, flags=re.MULTILINE)
+    assert drawn
+    order = [set(re.findall(r"\w+", rooms)) for rooms in drawn[0].split("->")]
+    imports = (ROOT / "tests" / "test_imports.py").read_text(encoding="utf-8")
+    tested = re.search(r"^LAYERS = (\[.*?^\])", imports, flags=re.MULTILINE | re.DOTALL)
+    assert tested
+    assert order == [set(rooms) for rooms in ast.literal_eval(tested[1])]
 
 
 def test_every_room_is_there():
