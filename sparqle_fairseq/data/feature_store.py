@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import write_text
 
 PRECISIONS: dict[str, np.dtype] = {"fp16": np.dtype("<f2"), "fp32": np.dtype("<f4")}
 SHARD_SUFFIX, INDEX_SUFFIX, PART_SUFFIX = ".bin", ".json", ".part"
@@ -130,10 +131,7 @@ def read_index(shard: str | os.PathLike[str]) -> ShardIndex:
 
 def write_index(shard: Path, index: ShardIndex) -> None:
     """Write the index of a shard; by that the shard is finished."""
-    path = index_path(shard)
-    temporary = path.with_name(path.name + PART_SUFFIX)
-    temporary.write_text(json.dumps(asdict(index)), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(index_path(shard), json.dumps(asdict(index)))
 
 
 def _parse_index(found: Mapping[str, object]) -> ShardIndex:

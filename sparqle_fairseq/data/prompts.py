@@ -12,7 +12,7 @@ from typing import Any
 
 import langcodes
 
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
 
 # The place of the speech in an instruction.
 SPEECH = "{speech}"
@@ -148,9 +148,9 @@ class PromptBuilder:
                 **{"enable_thinking": False, **options},  # templates that know nothing of it pass over it
             )
         except Exception as error:  # a Jinja template may raise anything
-            reason = " ".join(str(error).split())[:200]
             raise PromptError(
-                f"the chat template of {self._name} cannot be rendered ({reason}); correct it, or take it out of there"
+                f"the chat template of {self._name} cannot be rendered ({reason(error)}); correct it, or take it out "
+                "of there"
             ) from error
 
     def _has_system_turn(self) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.data.one_line import one_line
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
 
 CLS, SEP, PAD, UNK, MASK = "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"
 
@@ -29,9 +29,8 @@ def load_tokenizer(path_or_id: str, gguf: str | None = None) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path_or_id, trust_remote_code=False, **which)
     except Exception as error:  # transformers raises many kinds
-        reason = " ".join(str(error).split())[:300]
         raise TokenizerError(
-            f"{path_or_id}: no tokenizer could be read ({reason}); give a folder that holds tokenizer.json or "
+            f"{path_or_id}: no tokenizer could be read ({reason(error)}); give a folder that holds tokenizer.json or "
             "vocab.txt, or a hub id that is reachable"
         ) from error
 

@@ -16,6 +16,7 @@ import langcodes
 import yaml
 
 from sparqle_fairseq.data.prompts import SPEECH, PromptBuilder, PromptError, language_name
+from sparqle_fairseq.errors import reason
 
 # The last one asks for translations whose answers begin with the transcript (`--answer transcript-first`).
 TASKS = ("transcription", "translation", "transcript_translation")
@@ -142,10 +143,9 @@ def _read_file(path: Path) -> dict[Any, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
         raise PromptError(
-            f"{path}: cannot be read as a YAML template file ({reason}); give --prompt-templates a file or one of "
-            f"{', '.join(profile_names())}"
+            f"{path}: cannot be read as a YAML template file ({reason(error)}); give --prompt-templates a file or one "
+            f"of {', '.join(profile_names())}"
         ) from error
     if not isinstance(content, dict):
         raise PromptError(f"{path}: expected a mapping with the keys {', '.join(TASKS)}")

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from fairseq.distributed import LegacyDistributedDataParallel
 
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.gather import world_size
 
 logger = logging.getLogger(__name__)
@@ -51,10 +51,10 @@ class OutOfMemoryGuard:
         except RuntimeError as error:
             if world_size() == 1 or "out of memory" not in str(error):
                 raise
-            reason = " ".join(str(error).split())[:120]
             if not (alone and self._log and _reduces_at_the_end(model)):
                 raise SparqleError(
-                    f"process {dist.get_rank()} of {world_size()} ran out of memory in update {update + 1} ({reason}), "
+                    f"process {dist.get_rank()} of {world_size()} ran out of memory in update {update + 1} "
+                    f"({reason(error)}), "
                     "and the others cannot go on without it; lower --max-tokens, or --max-source-positions where one "
                     "utterance is too long"
                 ) from error

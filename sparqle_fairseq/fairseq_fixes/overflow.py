@@ -9,7 +9,7 @@ import torch
 from fairseq.trainer import Trainer
 from torch import Tensor
 
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.fairseq_fixes.marks import mark, marks
 from sparqle_fairseq.models.llm.llm import overflow
 
@@ -47,7 +47,7 @@ def explain(trainer: Any, samples: Any, error: FloatingPointError) -> str:
 
     Runs the frozen parts over the first batch. They talk to no other process, and every process comes here.
     """
-    said = " ".join(str(error).split())[:160]
+    said = reason(error)
     model = trainer.get_model().eval()
     sample, _ = trainer._prepare_sample(next((sample for sample in samples if sample), None))
     net_input = sample["net_input"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import written_whole
 from sparqle_fairseq.generate.inspection import Look, Similarities
 
 if TYPE_CHECKING:
@@ -87,14 +87,10 @@ def similarity_figure(similarities: Similarities) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, first under a temporary name."""
+    """Write a PNG. Raises `SparqleError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        figure.savefig(temporary, dpi=DPI, format="png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        figure.savefig(file, dpi=DPI, format="png")
 
 
 def pixels(figure: Figure) -> np.ndarray:

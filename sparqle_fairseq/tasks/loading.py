@@ -13,7 +13,7 @@ from fairseq import checkpoint_utils
 
 import sparqle_fairseq
 from sparqle_fairseq.data.dataset import SpeechDataset
-from sparqle_fairseq.errors import SparqleError, sentence_of
+from sparqle_fairseq.errors import SparqleError, reason, sentence_of
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.tasks.base import SpeechTask
 
@@ -69,9 +69,8 @@ def load_trained(
         sentence = sentence_of(error)
         if sentence is not None:
             raise SparqleError(sentence if str(checkpoint) in sentence else f"{checkpoint}: {sentence}") from error
-        reason = " ".join(str(error).split())[:200]
         raise SparqleError(
-            f"{checkpoint} cannot be read as a checkpoint ({reason}); give one of fairseq-train"
+            f"{checkpoint} cannot be read as a checkpoint ({reason(error)}); give one of fairseq-train"
         ) from error
     if not isinstance(task, SpeechTask):
         raise SparqleError(f"{checkpoint} is a checkpoint of another fairseq task; give one of stage 1 or 2")

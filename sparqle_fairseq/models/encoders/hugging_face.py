@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from sparqle_fairseq.errors import reason
 from sparqle_fairseq.models.encoders.errors import EncoderError
 from sparqle_fairseq.models.encoders.place import PREPROCESSOR, EncoderPlace
 from sparqle_fairseq.models.encoders.registry import register_encoder
@@ -146,9 +147,9 @@ def build_model(place: EncoderPlace) -> Any:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             model = getattr(transformers, f"{name}Model")(config)
     except Exception as error:  # transformers validates in many ways
-        reason = " ".join(str(error).split())[:200]
         raise EncoderError(
-            f"{place} describes a {place.model_type} encoder that cannot be built ({reason}): check its config.json."
+            f"{place} describes a {place.model_type} encoder that cannot be built ({reason(error)}): check its "
+            "config.json."
         ) from error
     if getattr(config, "add_adapter", False):
         raise EncoderError(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.errors import reason
 from sparqle_fairseq.models.encoders.errors import EncoderError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -90,8 +91,8 @@ class EncoderPlace:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
         except Exception as error:  # its own errors do not derive from OSError or ValueError
-            reason = "it is not there" if not path.exists() else " ".join(str(error).split())[:120]
-            raise EncoderError(f"{path} cannot be read ({reason}): copy or download it again.") from error
+            why = reason(error) if path.exists() else "it is not there"
+            raise EncoderError(f"{path} cannot be read ({why}): copy or download it again.") from error
 
     def _json(self, name: str) -> dict[str, Any] | None:
         path = self._folder([CONFIG, PREPROCESSOR]) / name
@@ -100,8 +101,7 @@ class EncoderPlace:
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise EncoderError(f"{path} cannot be read ({reason}): copy or download it again.") from error
+            raise EncoderError(f"{path} cannot be read ({reason(error)}): copy or download it again.") from error
 
     def _folder(self, names: list[str]) -> Path:
         """The folder itself, or the hub's copy of it with the files of these names."""
@@ -114,9 +114,8 @@ class EncoderPlace:
         try:
             return Path(snapshot_download(self.text, allow_patterns=names))
         except Exception as error:  # the hub's client and the network raise many kinds
-            reason = " ".join(str(error).split())[:160]
             raise EncoderError(
                 f"Speech encoder {self} is no file or folder here, and as a hub id it can neither be reached nor found "
-                f"in the cache ({type(error).__name__}: {reason}): check the name, or download it where there is a "
-                f"network (hf download {self}) and give its folder."
+                f"in the cache ({type(error).__name__}: {reason(error)}): check the name, or download it where there "
+                f"is a network (hf download {self}) and give its folder."
             ) from error

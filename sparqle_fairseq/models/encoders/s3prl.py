@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
+from sparqle_fairseq.errors import reason
 from sparqle_fairseq.models.encoders.base import EncoderNetwork
 from sparqle_fairseq.models.encoders.errors import EncoderError
 from sparqle_fairseq.models.encoders.place import EncoderPlace
@@ -70,10 +71,9 @@ class S3prlEncoder(EncoderNetwork):
         except EncoderError:
             raise
         except Exception as error:  # every upstream raises its own
-            reason = " ".join(str(error).split())[:160]
             raise EncoderError(
-                f"s3prl's {name} cannot be read ({type(error).__name__}: {reason}): give {SCHEME}{name}:CHECKPOINT if "
-                "it takes one, and see that it can be reached."
+                f"s3prl's {name} cannot be read ({type(error).__name__}: {reason(error)}): give "
+                f"{SCHEME}{name}:CHECKPOINT if it takes one, and see that it can be reached."
             ) from error
         finally:
             os.environ.pop(_TENSORS_ONLY)

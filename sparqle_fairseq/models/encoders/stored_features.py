@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sparqle_fairseq.data.feature_store import PRECISIONS, StoreError, parse_entry, read_index
 from sparqle_fairseq.data.manifest import Manifest
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import write_text
 from sparqle_fairseq.models.encoders.base import SpeechFeatures, parse_layer
 from sparqle_fairseq.models.encoders.registry import load_speech_encoder
 from sparqle_fairseq.models.identity import IdentityError, check_identity
@@ -104,10 +105,7 @@ def write_stored_encoder(folder: Path, stored: StoredEncoder) -> None:
                 f"--dtype {before.precision}, or another folder with --out"
             )
         return
-    path = folder / IDENTITY_FILE
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(asdict(stored), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(folder / IDENTITY_FILE, json.dumps(asdict(stored), indent=2) + "\n")
 
 
 def _check_same(folder: str | os.PathLike[str], stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

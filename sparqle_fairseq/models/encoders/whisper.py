@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sparqle_fairseq.errors import reason
 from sparqle_fairseq.models.encoders.base import EncoderNetwork
 from sparqle_fairseq.models.encoders.errors import EncoderError
 from sparqle_fairseq.models.encoders.lengths import mask_of_lengths
@@ -163,9 +164,8 @@ def _build(place: EncoderPlace, settings: dict[str, Any]) -> tuple[Any, Any]:
             model = Encoder(config)
         front_end: Any = WhisperFeatureExtractor.from_dict({"feature_size": config.num_mel_bins, **settings})
     except Exception as error:  # transformers validates in many ways
-        reason = " ".join(str(error).split())[:200]
         raise EncoderError(
-            f"{place} describes a Whisper that cannot be built ({reason}): check its config.json."
+            f"{place} describes a Whisper that cannot be built ({reason(error)}): check its config.json."
         ) from error
     if front_end.feature_size != config.num_mel_bins:
         raise EncoderError(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sparqle_fairseq.data.text import load_tokenizer
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,15 @@ class LLMFiles:
             )
 
     def _unreadable(self, error: Exception, **options: Any) -> SparqleError:
-        reason = " ".join(str(error).split())[:300]
         attention = options.get("attn_implementation")
-        if attention and any(part in reason.lower() for part in ("attention", "attn")):
+        if attention and any(part in str(error).lower() for part in ("attention", "attn")):
             return SparqleError(
-                f"{self.given} cannot be read with --attn-implementation {attention} ({reason}); take eager or sdpa"
+                f"{self.given} cannot be read with --attn-implementation {attention} ({reason(error)}); take eager or "
+                "sdpa"
             )
         return SparqleError(
-            f"{self.given}: no causal language model could be read ({reason}); give --llm a folder with config.json "
-            "and weights, a GGUF file, or a hub id that is reachable"
+            f"{self.given}: no causal language model could be read ({reason(error)}); give --llm a folder with "
+            "config.json and weights, a GGUF file, or a hub id that is reachable"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.models.qformer.published_names import from_published
 from sparqle_fairseq.models.qformer.qformer import QFormer
 
@@ -51,9 +51,8 @@ def load_bert(qformer: QFormer, path_or_id: str) -> None:
     except SparqleError:
         raise
     except Exception as error:  # transformers raises many kinds
-        reason = " ".join(str(error).split())[:300]
         raise SparqleError(
-            f"{path_or_id}: no BERT could be read ({reason}); give --bert a folder with config.json and "
+            f"{path_or_id}: no BERT could be read ({reason(error)}); give --bert a folder with config.json and "
             "model.safetensors, or a hub id that is reachable"
         ) from error
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(_UNUSED))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +9,7 @@ import torch
 
 import sparqle_fairseq
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import folder_written_whole
 from sparqle_fairseq.models.llm.lora import ADAPTER, LoRA, with_peft
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -64,16 +63,14 @@ def export_llm(
     peft_model = with_peft(base, lora.config, _place(trained))
     _copy(lora, base)
     kept = DTYPES[dtype] if dtype else stored
-    temporary = output.with_name(output.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    if merge:
-        merged = peft_model.merge_and_unload(safe_merge=True).to(kept)
-        merged.save_pretrained(temporary)
-        trained.model.llm.tokenizer.save_pretrained(temporary)
-    else:
-        kept = next(lora.parameters()).dtype
-        peft_model.save_pretrained(temporary)
-    os.replace(temporary, output)
+    with folder_written_whole(output) as folder:
+        if merge:
+            merged = peft_model.merge_and_unload(safe_merge=True).to(kept)
+            merged.save_pretrained(folder)
+            trained.model.llm.tokenizer.save_pretrained(folder)
+        else:
+            kept = next(lora.parameters()).dtype
+            peft_model.save_pretrained(folder)
     return Exported(len(lora.layer_names), lora.parameter_count, str(kept).removeprefix("torch."))
 
 

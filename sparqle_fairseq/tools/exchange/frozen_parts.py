@@ -6,7 +6,6 @@ Everything is read from mapped files and one tensor, or one shard, at a time.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import folder_written_whole, read_json, write_text
 from sparqle_fairseq.models.encoders.fairseq_checkpoint import read_checkpoint
 from sparqle_fairseq.models.encoders.hugging_face import MODELS, modern_name
 from sparqle_fairseq.models.encoders.place import (
@@ -87,20 +87,13 @@ class Job:
     def write(self) -> Path:
         """Write the part as a Hugging Face folder, configured as the given one is. Raises `SparqleError`."""
         assert self.export is not None
-        temporary = self.export.with_name(self.export.name + ".part")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            with ExitStack() as stack:
-                given = open_weights(self.given, self.part, stack)
-                names = _matched(self, given)
-                _check_whole(self, given, names)
-                tensors = {_plain_name(theirs, self.part): self.tensors[name] for name, theirs in names.items()}
-                given.write_settings(temporary)
-                write_shards(tensors, temporary)
-            os.replace(temporary, self.export)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with folder_written_whole(self.export) as folder, ExitStack() as stack:
+            given = open_weights(self.given, self.part, stack)
+            names = _matched(self, given)
+            _check_whole(self, given, names)
+            tensors = {_plain_name(theirs, self.part): self.tensors[name] for name, theirs in names.items()}
+            given.write_settings(folder)
+            write_shards(tensors, folder, self.export.name)
         return self.export
 
 
@@ -203,7 +196,7 @@ class _FolderWeights(Weights):
         return self._readers[stored].get_tensor(stored) if self._readers else self._tensors[stored]
 
     def write_settings(self, folder: Path) -> None:
-        config = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(self.folder / CONFIG)
         if self.part == ENCODER:
             kind = str(config.get("model_type"))
             if kind not in MODELS:
@@ -220,7 +213,7 @@ class _FolderWeights(Weights):
                 # Never code that comes with a model.
                 if file.is_file() and not file.name.endswith((*_WEIGHT_FILES, ".py")) and file.name != CONFIG:
                     shutil.copy(file, folder)
-        (folder / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
+        write_text(folder / CONFIG, json.dumps(config, indent=2))
 
 
 class _FairseqHubert(Weights):
@@ -333,8 +326,8 @@ def _plain_name(name: str, part: str) -> str:
     return name
 
 
-def write_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """`model.safetensors`, or shards and their index, each written from the mapped tensors."""
+def write_shards(tensors: Mapping[str, Tensor], folder: Path, shown: str) -> None:
+    """`model.safetensors`, or shards and their index, each written from the mapped tensors; progress as `shown`."""
     from safetensors.torch import save_file
     from tqdm import tqdm
 
@@ -348,11 +341,11 @@ def write_shards(tensors: Mapping[str, Tensor], folder: Path) -> None:
         shards[-1][name] = tensors[name]
         filled += size
     index: dict[str, str] = {}
-    for i, shard in enumerate(tqdm(shards, desc=folder.name.removesuffix(".part"), unit="shard", disable=None)):
+    for i, shard in enumerate(tqdm(shards, desc=shown, unit="shard", disable=None)):
         file = WEIGHTS if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in shard.items()}, folder / file, {"format": "pt"})
         index |= dict.fromkeys(shard, file)
     if len(shards) > 1:
         total = sum(tensor.nbytes for tensor in tensors.values())
         content = {"metadata": {"total_size": total}, "weight_map": index}
-        (folder / WEIGHTS_INDEX).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        write_text(folder / WEIGHTS_INDEX, json.dumps(content, indent=2))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.files import folder_written_whole, written_whole
 from sparqle_fairseq.models.encoders import EncoderError
 from sparqle_fairseq.models.encoders.fairseq_checkpoint import parse_conv_layers, read_checkpoint
 from sparqle_fairseq.models.encoders.hugging_face import build_model, modern_name
@@ -245,23 +244,20 @@ def convert_hubert(source: str | Path, target: str | Path) -> str:
         raise EncoderError(f"{target} exists already: give another name, or remove it first.")
     # Whether the source is whole and fits its own configuration is looked at where encoders are read.
     network = read_network(source)
-    writers = {"hubert": _write_hugging_face, "hf_hubert": _write_fairseq}
-    if network.kind not in writers:
+    place = EncoderPlace(source)
+    if network.kind not in ("hubert", "hf_hubert"):
         raise EncoderError(
             f"{source} holds a {network.kind.removeprefix('hf_')}, not a HuBERT: give a fairseq checkpoint of "
             "one, or a Hugging Face folder or hub id."
         )
+    if network.kind == "hubert":
+        with folder_written_whole(target) as folder:
+            _write_hugging_face(place, folder, network.sample_rate, network.normalize)
+        return "Hugging Face folder"
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        writers[network.kind](EncoderPlace(source), temporary, network.sample_rate, network.normalize)
-        os.replace(temporary, target)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
-    return "Hugging Face folder" if target.is_dir() else "fairseq checkpoint"
+    with written_whole(target) as file:
+        _write_fairseq(place, file, network.sample_rate, network.normalize)
+    return "fairseq checkpoint"
 
 
 def _write_hugging_face(place: EncoderPlace, folder: Path, sample_rate: int, normalize: bool) -> None:
@@ -287,7 +283,7 @@ def _write_hugging_face(place: EncoderPlace, folder: Path, sample_rate: int, nor
     ).save_pretrained(folder)
 
 
-def _write_fairseq(place: EncoderPlace, path: Path, sample_rate: int, normalize: bool) -> None:
+def _write_fairseq(place: EncoderPlace, file: IO[bytes], sample_rate: int, normalize: bool) -> None:
     from fairseq.data import Dictionary
     from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
 
@@ -326,7 +322,7 @@ def _write_fairseq(place: EncoderPlace, path: Path, sample_rate: int, normalize:
         "extra_state": {"train_iterator": {"epoch": 0}},
         "last_optimizer_state": None,
     }
-    torch.save(checkpoint, path)
+    torch.save(checkpoint, file)
 
 
 def _everything(_: str) -> bool:

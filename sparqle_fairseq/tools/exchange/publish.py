@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.models.identity import STATE_NAME
 from sparqle_fairseq.models.qformer.projector import as_linear
 from sparqle_fairseq.models.qformer.published_names import POSITION_IDS, SECOND_NAMES, published_names
@@ -102,8 +102,7 @@ def _read(checkpoint: Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
         options = state["cfg"]["model"]
         known = STATE_NAME in state["model"]
     except Exception as error:  # torch raises many kinds on a file that is not a checkpoint
-        reason = " ".join(str(error).split())[:160]
-        raise SparqleError(f"{checkpoint} is not a checkpoint of this plugin ({reason})") from error
+        raise SparqleError(f"{checkpoint} is not a checkpoint of this plugin ({reason(error)})") from error
     if not known:
         raise SparqleError(f"{checkpoint} is a checkpoint of another model; give one of this plugin's stage 1 or 2")
     return state, options if isinstance(options, Mapping) else vars(options)

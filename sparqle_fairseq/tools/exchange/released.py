@@ -8,7 +8,6 @@ never contain them; `frozen_parts` compares or exports them.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -21,7 +20,8 @@ from torch import Tensor
 
 import sparqle_fairseq
 from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
+from sparqle_fairseq.files import written_whole
 from sparqle_fairseq.models.adapted import check_names
 from sparqle_fairseq.models.qformer.published_names import (
     POSITION_IDS,
@@ -155,10 +155,9 @@ def read_published(file: Path) -> tuple[Mapping[str, Tensor], str]:
         if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
             raise ValueError(f"{place or 'its top'} holds something else than tensors")
     except Exception as error:  # torch raises many kinds on a file that is not a checkpoint
-        reason = " ".join(str(error).split())[:160]
         raise SparqleError(
-            f"{file} cannot be read as a published SparQLe checkpoint ({reason}); copy it again, and if it holds code "
-            "ask its maker for the weights alone"
+            f"{file} cannot be read as a published SparQLe checkpoint ({reason(error)}); copy it again, and if it "
+            "holds code ask its maker for the weights alone"
         ) from error
     return cast(Mapping[str, Tensor], tensors), place
 
@@ -255,11 +254,7 @@ def _write(output: Path, cfg: Any, model: Mapping[str, Tensor], record: dict[str
 
 
 def save(output: Path, state: dict[str, Any]) -> None:
-    """Write a file that appears when it is whole."""
-    temporary = output.with_name(output.name + ".part")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.save(state, temporary)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file that appears when it is whole. Raises `SparqleError`."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(output) as file:
+        torch.save(state, file)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import os
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -22,14 +20,10 @@ from sparqle_fairseq.data.feature_store import (
     write_index,
 )
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import DiskFullError, PartFile
 
 # Left free on the disk: logs, checkpoints and other people want to go on.
 RESERVE = 100_000_000  # bytes
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class DiskFullError(SparqleError):
-    """There is no room for more features; one sentence with the folder and the remedy."""
 
 
 class ShardFile:
@@ -41,8 +35,7 @@ class ShardFile:
     def __init__(self, path: Path, precision: str, width: int) -> None:
         self.path = path
         self.index = ShardIndex(precision, width)
-        self._part = path.with_name(path.name + PART_SUFFIX)
-        self._file = self._part.open("wb")
+        self._part = PartFile(path, part=path.with_name(path.name + PART_SUFFIX))
         self._offset = 0
 
     def __enter__(self) -> ShardFile:
@@ -51,8 +44,8 @@ class ShardFile:
     def append(self, source: str, values: np.ndarray) -> None:
         """Add the features (frames, width) of a recording. Raises `DiskFullError`."""
         data = np.ascontiguousarray(values, dtype=PRECISIONS[self.index.precision])
-        with _room(self.path.parent):
-            self._file.write(data.data)
+        with _room(self.path.parent), self._part.writing() as file:
+            file.write(data.data)
         self.index.sources.append(source)
         self.index.offsets.append(self._offset)
         self.index.frames.append(len(data))
@@ -66,20 +59,14 @@ class ShardFile:
     def finish(self) -> None:
         """Give the shard its name, then write its index. Raises `DiskFullError`."""
         with _room(self.path.parent):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
             index_path(self.path).unlink(missing_ok=True)  # of a damaged shard of this name
-            os.replace(self._part, self.path)
+            self._part.finish(sync=True)
             write_index(self.path, self.index)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._file.closed:
-            with suppress(OSError):  # what is left in its buffer may not fit either
-                self._file.close()
-        self._part.unlink(missing_ok=True)
+        self._part.abandon()
 
 
 def check_room(folder: Path, wanted: int) -> None:
@@ -119,12 +106,10 @@ def only_one(folder: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def _room(folder: Path) -> Iterator[None]:
+    """A full disk gets the sentence with the remedy."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
+    except DiskFullError as error:
         raise DiskFullError(
-            f"{folder}: the disk became full ({error.strerror}); make room, then give the same command again (finished "
-            f"shards are kept)"
+            f"{folder}: the disk became full; make room, then give the same command again (finished shards are kept)"
         ) from error

@@ -6,7 +6,6 @@ checkpoint with depends on the version and settings of torch, here it is tensors
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import warnings
@@ -18,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.errors import SparqleError, reason
+from sparqle_fairseq.files import read_json
 from sparqle_fairseq.models.encoders.weights import matching_tensors
 
 CONFIG, WEIGHTS = "config.json", "SpeechTokenizer.pt"
@@ -55,9 +55,8 @@ class SpeechTokenizer:
                 warnings.simplefilter("ignore", FutureWarning)
                 network: nn.Module = network_class(config)
         except Exception as error:  # numbers that fit no network fail in many ways
-            reason = " ".join(str(error).split())[:120]
             raise SparqleError(
-                f"{folder / CONFIG}: no SpeechTokenizer can be built of it ({reason}); {_REMEDY}"
+                f"{folder / CONFIG}: no SpeechTokenizer can be built of it ({reason(error)}); {_REMEDY}"
             ) from error
         parts = [name for name, _ in network.named_children()]
         network.load_state_dict(matching_tensors(str(folder / WEIGHTS), _REMEDY, stored, network, parts))
@@ -92,11 +91,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     """What the network is built of, each value of its type."""
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SparqleError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
-    except ValueError as error:
-        raise SparqleError(f"{path}: found no JSON ({error}); {_REMEDY}") from error
+        config = read_json(path)
+    except SparqleError as error:
+        raise SparqleError(f"{error}; {_REMEDY}") from error
     config = config if isinstance(config, dict) else {}
     strides = config.get("strides")
     wrong = [name for name in _NUMBERS if not _is_number(config.get(name))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from sparqle_fairseq.data.dataset import load_waveform
 from sparqle_fairseq.data.manifest import Manifest, read_manifest, write_manifest
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import written_whole
 from sparqle_fairseq.tools.extract.plan import recordings_of, source_of
 from sparqle_fairseq.tools.extract.speech_tokenizer import SpeechTokenizer
 
@@ -134,19 +134,13 @@ class _Listener:
 
 def _write(listener: _Listener, manifest: Manifest, target: Path) -> int:
     """`<split>.km` and `<split>.tsv`; returns how many units there are. What is not whole does not stay."""
-    path = target.with_suffix(".km")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with temporary.open("w", encoding="ascii") as file:
-            for units in listener.rows(manifest):
-                file.write(" ".join(map(str, units.tolist())) + "\n")
-                count += len(units)
+    with written_whole(target.with_suffix(".km"), "w") as file:
+        for units in listener.rows(manifest):
+            file.write(" ".join(map(str, units.tolist())) + "\n")
+            count += len(units)
         if not _same(target, manifest):
             write_manifest(target, _rows(manifest), manifest.columns)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return count
 
 

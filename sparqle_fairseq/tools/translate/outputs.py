@@ -8,12 +8,12 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import PartFile
 from sparqle_fairseq.tools.translate.cues import CueRule
 from sparqle_fairseq.tools.translate.formats import FORMATS, About, Line, Table, open_format
 from sparqle_fairseq.tools.translate.recordings import Recording
@@ -82,46 +82,35 @@ def format_of(output: Path | None, named: str | None) -> str:
     return named or (ending if ending in FORMATS else "txt")
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SparqleError(f"{path} cannot be written ({error.strerror}); name another --output") from error
-
-
 class _File:
     """One document on its way to `path`."""
 
     def __init__(self, path: Path, form: str, about: About, rule: CueRule | None) -> None:
-        self.path = path
-        self.part = path.with_name(f".{path.name}.part")
         self.form = open_format(form, rule)
         self.lines = 0
-        with _writing(path):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.stream = self.part.open("w", encoding="utf-8", newline="\n")
-            self.stream.write(self.form.head(about))
+        except OSError as error:
+            raise SparqleError(f"{path} cannot be written ({error.strerror}); name another --output") from error
+        self.part = PartFile(path, "w", part=path.with_name(f".{path.name}.part"))
+        with self.part.writing() as stream:
+            stream.write(self.form.head(about))
 
     def add(self, line: Line) -> None:
-        with _writing(self.path):
-            self.stream.write(self.form.line(line))
-            self.stream.flush()  # who looks into a long one on its way sees all that is done
+        with self.part.writing() as stream:
+            stream.write(self.form.line(line))
+            stream.flush()  # who looks into a long one on its way sees all that is done
         self.lines += 1
 
     def finish(self) -> None:
-        with _writing(self.path):
-            self.stream.write(self.form.tail())
-            self.stream.close()
-            os.replace(self.part, self.path)
+        with self.part.writing() as stream:
+            stream.write(self.form.tail())
+        self.part.finish()
 
     def abandon(self) -> Path | None:
         """Leave what is done under the temporary name; nothing where there is nothing."""
-        self.stream.close()
-        if self.lines:
-            return self.part
-        self.part.unlink(missing_ok=True)
-        return None
+        self.part.abandon(keep=bool(self.lines))
+        return self.part.part if self.lines else None
 
 
 class FileOutput:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparqle_fairseq.data.manifest import Manifest, write_manifest
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import read_lines, written_whole
 from sparqle_fairseq.tools.validate.run import Source
 from sparqle_fairseq.tools.validate.store import FindingStore
 
@@ -68,8 +68,7 @@ def _write_rooted(path: Path, manifest: Manifest, kept: Sequence[int], changes: 
         for i in kept:
             yield manifest.cells(i), changes.get(manifest.line_number(i), {})
 
-    with open(manifest.path, encoding="utf-8-sig", newline="\n") as old:
-        root = old.readline().rstrip("\r\n")
+    root = read_lines(manifest.path)[0]
     rows = (f"{row['audio']}\t{new.get('n_frames', row['n_frames'])}" for row, new in cells())
     files = {path: _lines([root], rows)}
     if manifest.labels is not None:
@@ -77,13 +76,8 @@ def _write_rooted(path: Path, manifest: Manifest, kept: Sequence[int], changes: 
         texts = (new.get("src_text", row["src_text"]) for row, new in cells())
         files[labels] = map(_letters, texts) if labels.suffix == ".ltr" else texts
     for name, content in files.items():
-        temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{line}\n" for line in content)
-            os.replace(temporary, name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_whole(name, "w") as file:
+            file.writelines(f"{line}\n" for line in content)
 
 
 def _lines(*parts: Iterator[str] | Sequence[str]) -> Iterator[str]:

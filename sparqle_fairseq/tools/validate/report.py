@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import written_whole
 from sparqle_fairseq.tools.validate.findings import ERROR, KINDS, WARNING
 from sparqle_fairseq.tools.validate.fix import Cleaned
 from sparqle_fairseq.tools.validate.run import Source
@@ -88,16 +88,9 @@ def _plain(text: str) -> str:
 
 
 def write_report(path: Path, sources: Sequence[Source], store: FindingStore, cleaned: Sequence[Cleaned]) -> None:
-    """Write the JSON report; an existing one is replaced at the end."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(json_report(sources, store, cleaned))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SparqleError(f"{path}: the report cannot be written ({error.strerror}); name another file") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write the JSON report; an existing one is replaced at the end. Raises `SparqleError`."""
+    with written_whole(path, "w") as file:
+        file.writelines(json_report(sources, store, cleaned))
 
 
 def json_report(sources: Sequence[Source], store: FindingStore, cleaned: Sequence[Cleaned]) -> Iterator[str]:

@@ -171,7 +171,7 @@ append, left = ShardFile.append, int(sys.argv[1])
 def counting(self, *arguments):
     global left
     append(self, *arguments)
-    self._file.flush()
+    self._part.file.flush()
     left -= 1
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
