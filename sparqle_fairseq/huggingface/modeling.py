@@ -161,11 +161,12 @@ class SparqleModel(SparqlePreTrainedModel):
             projector=adapter.projector,
             soft_tokens=adapter.soft_tokens,
         )
-        if adapter.compress_queries:
-            self.adapter.llm_space = TokenSpace(language_model, width)
+        space: Any = TokenSpace(language_model, width) if adapter.compress_queries else None
+        self.adapter.llm_space = space
         layer = parse_layer(config.encoder_layer)
         if layer == "weighted":
-            self.adapter.layer_mix = LayerMix(int(self.speech_encoder.depth))
+            depth: Any = self.speech_encoder.depth
+            self.adapter.layer_mix = LayerMix(depth)
         self.adapter.lora = add_lora(language_model, adapter, config.llm or "the LLM")
         self.layer = layer
         self.post_init()
