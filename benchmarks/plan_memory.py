@@ -1,4 +1,4 @@
-"""Does `sparqle plan` foretell the memory that training takes? Three settings, planned and then run.
+"""Does `sparqle plan` foretell the memory that training takes? Four settings, planned and then run.
 
 The peer is the resident memory of a process that takes two training steps of the setting on the CPU, in fp32, with
 fairseq's Adam: its highest point beyond what the process held before the models were built.
@@ -35,7 +35,11 @@ def settings() -> dict[str, tuple[Any, int]]:
     features = Run("base", None, qformer=(*SMALL, ("layers", 4)), from_store=True, max_tokens=(8 * 96000,) * 2, **same)
     audio = Run("base", None, qformer=(*SMALL, ("layers", 2)), max_tokens=(3 * 96000,) * 2, **same)
     answers = Run("base", llm, qformer=(*SMALL, ("layers", 4)), from_store=True, max_tokens=(6 * 96000,) * 2, **same)
+    to_llm = Run(
+        "base", llm, "llm-ctc", qformer=(*SMALL, ("layers", 4)), from_store=True, max_tokens=(16 * 96000,) * 2, **same
+    )
     return {
+        "stage 1 of llm-ctc from features, LLM of 60 M": (to_llm, 0),
         "stage 1 from features, Q-Former 4 x 512": (features, 0),
         "stage 1 from audio, HuBERT base": (audio, 0),
         "stage 2 from features, LLM of 60 M": (answers, 1),
@@ -50,6 +54,7 @@ def train(run: Any, stage: int) -> None:
     from sparqle_fairseq.models.config import PretrainModelConfig, SpeechLLMConfig, qformer_config
     from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
     from sparqle_fairseq.models.stage1.batch import Stage1Text
+    from sparqle_fairseq.models.stage1.objectives import parse_objective
     from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
     from sparqle_fairseq.tools.plan import parts, plan
 
@@ -61,9 +66,13 @@ def train(run: Any, stage: int) -> None:
     if stage == 0:
         options = plan._options(run, PretrainModelConfig())
         config = qformer_config(options, 768, VOCABULARY + 1, 50.0)
-        adapter: Any = Stage1Adapter(config, decode_token=VOCABULARY, pad_token=0)
+        table = None if run.llm is None else torch.randn(run.llm.vocabulary, run.llm.width)
+        objective = parse_objective(run.objective)
+        adapter: Any = Stage1Adapter(
+            config, decode_token=VOCABULARY, pad_token=0, objectives=objective, llm_embeddings=table
+        )
         words = torch.randint(1, VOCABULARY, (batch, tokens))
-        text = Stage1Text(words, words == 0, torch.arange(batch), torch.arange(batch))
+        text = Stage1Text(words, words == 0, torch.arange(batch), torch.arange(batch), words)
         padding_mask = torch.zeros(batch, 299, dtype=torch.bool)
 
         def loss(values: Any) -> Any:
@@ -78,7 +87,7 @@ def train(run: Any, stage: int) -> None:
         def loss(values: Any) -> Any:
             return parts.answer_loss(adapter, llm, values, prompt, answer)
 
-    optimizer = Adam(list(adapter.parameters()), lr=1e-5)
+    optimizer = Adam([parameter for parameter in adapter.parameters() if parameter.requires_grad], lr=1e-5)
     for _ in range(2):
         values = torch.randn(batch, 299, 768)
         if encoder is not None:

@@ -91,6 +91,11 @@ def _without_values(func: Any, args: tuple[Any, ...]) -> Any:
         return args[0]
     if func is _ATEN.index_put.default and any(map(_is_mask, args[1])):
         return args[0].clone()
+    if func is _ATEN._ctc_loss.Tensor:
+        # How many labels the longest text has is a value; that padding counts among them makes the table no smaller.
+        log_probs, labels = args[:2]  # (Q, B, symbols), (B, L)
+        queries, rows = log_probs.shape[:2]
+        return log_probs.new_empty(rows), log_probs.new_empty(rows, queries, 2 * labels.size(1) + 1)
     return NotImplemented
 
 

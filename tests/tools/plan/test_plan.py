@@ -103,12 +103,15 @@ def test_a_stage_that_does_not_fit_is_one_sentence(small):
     assert any("stage 1 wants" in line and "a GPU has 0.05 GB" in line for line in warnings)
 
 
-def test_trained_parameters_are_those_of_the_model_that_is_built(world):
-    built = build_stage1(world)
+@pytest.mark.parametrize("objective", ["sparqle", "stc+0.4*adversarial", "stg-outputs+ctc", "llm-ctc"])
+def test_trained_parameters_are_those_of_the_model_that_is_built(world, objective):
+    llm = str(world.llm) if "llm-ctc" in objective else None
+    built = build_stage1(world, "--objective", objective, "--max-update", "9", *(["--llm", llm] if llm else []))
     sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "ffn_size": 64, "queries": 6}
     run = Run(
-        "base", None, arch="tiny", qformer=tuple(sizes.items()), precision="fp32", max_tokens=(320000, 320000),
-        text_vocabulary=built.model.tokenizer.vocab_size - 1, mean_seconds=5, from_store=True,
+        "base", llm, objective, arch="tiny", qformer=tuple(sizes.items()), precision="fp32",
+        max_tokens=(320000, 320000), mean_seconds=5, from_store=True,
+        text_vocabulary=built.model.tokenizer.vocab_size - 1,
     )  # fmt: skip
     stage = plan(run).stages[0]
     own = sum(p.numel() for p in built.model.adapter.parameters() if p.requires_grad)
@@ -117,7 +120,20 @@ def test_trained_parameters_are_those_of_the_model_that_is_built(world):
     config = built.model.adapter.qformer.config
     readers = len([i for i in range(config.layers) if i % config.cross_attention_freq == 0])
     assert stage.trained_parameters == own + wider * (2 * config.hidden_size * readers + 2)
-    assert stage.frozen == 0
+    # Of the LLM its embeddings alone are there, in fp32.
+    assert stage.frozen == (4 * built.model.adapter.llm_space._table.module.weight.numel() if llm else 0)
+
+
+def test_an_objective_that_needs_less_is_planned_with_less(capsys):
+    memory = {}
+    for objective in ("sparqle", "stg", "ctc", "llm-ctc"):
+        assert main(["plan", *SMALL, *LLM, "--json", "--objective", objective]) == 0
+        memory[objective] = json.loads(capsys.readouterr().out)["stages"][0]["memory"]
+    assert memory["llm-ctc"] < memory["ctc"] < memory["sparqle"] > memory["stg"]
+    assert main(["plan", *SMALL, "--objective", "llm-ctc"]) == 1
+    assert "name the LLM with --llm" in capsys.readouterr().err
+    assert main(["plan", *SMALL, "--objective", "stx"]) == 1
+    assert "'stx' is unknown" in capsys.readouterr().err
 
 
 def test_half_precision_flavours_and_update_freq_take_what_fairseq_takes():
@@ -165,6 +181,6 @@ def test_planned_memory_is_within_15_percent_of_what_training_takes():
         [sys.executable, "benchmarks/plan_memory.py", "--json"], capture_output=True, text=True, check=True, cwd=ROOT
     )
     rows = json.loads(done.stdout)
-    assert len(rows) == 3
+    assert len(rows) == 4
     for row in rows:
         assert 0.85 < row["ratio"] < 1.15, row
