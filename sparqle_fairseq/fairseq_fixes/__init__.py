@@ -2,7 +2,8 @@
 
 One function a change, beside its kin in a file. Each says what goes wrong without it, why, and when it can be deleted;
 each changes something only where its symptom is present, and may be called any number of times. `register()` and the
-tasks apply them; nothing else needs this folder.
+tasks apply them; nothing else needs this folder. Only `user_dir` is no part of the list: the package itself makes that
+change, as soon as fairseq is there.
 """
 
 from __future__ import annotations
