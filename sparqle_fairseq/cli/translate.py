@@ -62,6 +62,13 @@ CUTS = click.Choice(["vad", "fixed", "none"])
 @click.option("--prefix", default="", metavar="TEXT", help="what every text begins with")
 @click.option("--mbr", is_flag=True, help="of the beams the one that is most like the others")
 @click.option("--flag-unheard", is_flag=True, help="note texts that are as likely without the speech")
+@click.option("--sampling", is_flag=True, help="draw tokens at random; of --beam texts the likeliest")
+@click.option("--temperature", type=Number(0.05, 10), default=1, metavar="X", help="above 1: bolder draws (1)")
+@click.option("--top-p", type=Number(0, 1), default=0, metavar="P", help="draw from the likeliest P of all (0: off)")
+@click.option("--top-k", type=click.IntRange(0), default=0, metavar="N", help="draw from the N likeliest (0: off)")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="of the draws; default: that of the training")
+@click.option("--wording", type=click.IntRange(1), metavar="N", help="ask in the N-th wording of the templates")
+@click.option("--instruction", metavar="TEXT", help="ask in these words; {speech} is where the speech goes")
 @click.option("--no-repetition-guard", is_flag=True, help="leave texts that loop as they are")
 @click.option("--batch-seconds", type=Number(1, 36000), default=120, metavar="S", help="audio at a time (120)")
 @click.option("--speech-encoder", metavar="PATH", help="where it is now, if it has moved")
@@ -92,6 +99,11 @@ def command(
     prefix: str,
     mbr: bool,
     flag_unheard: bool,
+    sampling: bool,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    seed: int | None,
     **options: Any,
 ) -> int:
     """Translate AUDIO: files of any format and length, folders, or - for standard input.
@@ -130,6 +142,11 @@ def command(
                 prefix,
                 mbr,
                 flag_unheard,
+                sampling,
+                temperature,
+                top_p,
+                top_k,
+                seed,
             ),
             **options,
         )

@@ -98,7 +98,7 @@ class PromptTemplates:
                 raise PromptError(f"prompt {own_prompt!r} has {{speech}} more than once; write it once")
             text = own_prompt if SPEECH in own_prompt else f"{SPEECH} {own_prompt}"
         else:
-            wordings = self._wordings(task, tgt_lang)
+            wordings = self.wordings_of(task, tgt_lang)
             if rng is None and not 0 <= wording < len(wordings):
                 raise PromptError(
                     f"there is no wording {wording} of {task}; the templates have {len(wordings)}, from 0"
@@ -110,7 +110,8 @@ class PromptTemplates:
             text = text.replace(_LANGUAGE, language_name(tgt_lang))
         return text.replace(SPEECH, self.speech)
 
-    def _wordings(self, task: str, tgt_lang: str | None) -> Sequence[str]:
+    def wordings_of(self, task: str, tgt_lang: str | None) -> Sequence[str]:
+        """The wordings that ask for a task in a language, as the file has them. Raises `PromptError`: it has none."""
         file = self.file or "the template file"
         languages = self.wordings.get(task)
         if not languages:

@@ -70,13 +70,21 @@ class Similarities:
         return float((self.cosines.argmax(axis=1) == np.arange(len(self.names))).mean())
 
 
+@dataclass(frozen=True)
+class Heard:
+    """One utterance of a batch as it is shown: its waveform as recorded, None where features or units were read."""
+
+    name: str
+    waveform: np.ndarray | None  # (S,)
+    reference: str | None = None
+
+
 @torch.no_grad()
 def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[int], beam: int = 4) -> list[Look]:
     """Look into rows of a dataset with a model in eval mode; what --skip-bad-audio leaves out is not among them."""
     sample = _batch(dataset, indices, model)
     if not sample:
         return []
-    net_input = sample["net_input"]
     dictionary, encoder = task.target_dictionary, model.speech_encoder
     generator = HypothesisGenerator(
         SearchSettings(beam=beam),
@@ -84,28 +92,57 @@ def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[i
         pad=dictionary.pad(),
         end=dictionary.eos(),
     )
-    best = [row[0] for row in generator.generate([model], sample)]
+    heard = []
+    for index, reference in zip(sample["id"].tolist(), sample["reference"], strict=True):
+        row = dataset.row(index)
+        spoken = dataset.units is None and not is_features(row.audio)
+        waveform = None
+        if spoken:
+            waveform = read_audio(row.audio, sample_rate=encoder.sample_rate, strict=dataset.strict_audio)
+        heard.append(Heard(row.id, waveform, reference))
+    return look_at(dictionary, model, sample, heard, generator.generate([model], sample))
+
+
+@torch.no_grad()
+def look_at(
+    dictionary: Any,
+    model: Any,
+    sample: dict[str, Any],
+    heard: Sequence[Heard],
+    found: Sequence[Sequence[dict[str, Any]]],
+) -> list[Look]:
+    """Look into a batch whose hypotheses were found already.
+
+    Args:
+        dictionary: of the task that the model belongs to.
+        model: in eval mode.
+        sample: a batch as a dataset collates it.
+        heard: each of its utterances.
+        found: the hypotheses of each of them, as a generator gives them; the best is looked into.
+
+    Raises:
+        SparqleError: the model's text cannot be followed back to the speech; see `check_can_look`.
+    """
+    net_input, encoder = sample["net_input"], model.speech_encoder
+    best = [row[0] for row in found]
     texts = [hypothesis["tokens"].tolist() for hypothesis in best]
     speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
     layers, padding_mask = query_map(model, net_input)
     frames = token_map(model, net_input, texts, range(len(texts))).frames
     rate = frame_rate(model)
     looks = []
-    for i, index in enumerate(sample["id"].tolist()):
-        row, real = dataset.row(index), ~padding_mask[i]
-        spoken = dataset.units is None and not is_features(row.audio)
+    for i, utterance in enumerate(heard):
+        real = ~padding_mask[i]
         tokens = texts[i][:-1]
         own = frames[i, : len(tokens)][:, real]  # (L, T)
         looks.append(
             Look(
-                name=row.id,
-                reference=sample["reference"][i],
+                name=utterance.name,
+                reference=utterance.reference,
                 hypothesis=dictionary.text(torch.tensor(texts[i])),
                 ended=best[i]["ended"],
                 frame_rate=rate,
-                waveform=read_audio(row.audio, sample_rate=encoder.sample_rate, strict=dataset.strict_audio)
-                if spoken
-                else None,
+                waveform=utterance.waveform,
                 sample_rate=encoder.sample_rate,
                 features=speech.values[i][~speech.padding_mask[i]].float().cpu().numpy(),
                 feature_rate=encoder.frame_rate,

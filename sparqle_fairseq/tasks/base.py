@@ -307,12 +307,15 @@ class SpeechTask(FairseqTask):
         args: Any,
         extra_gen_cls_kwargs: Any = None,
         decoding: DecodingOptions | None = None,
+        seed: int | None = None,
         **_: Any,
     ) -> HypothesisGenerator:
-        """A generator by fairseq's options `args` and by `decoding`, by default the task's."""
+        """A generator by fairseq's options `args`, by `decoding` and a `seed` of draws, by default the task's."""
         decoding = decoding or decoding_options(self.cfg)
         encoder = models[0].speech_encoder
-        settings = settings_of(args, seed=int(self.cfg.seed), repetition_penalty=decoding.repetition_penalty)
+        settings = settings_of(
+            args, int(self.cfg.seed) if seed is None else seed, repetition_penalty=decoding.repetition_penalty
+        )
         alignment = getattr(args, "print_alignment", None)
         if alignment:
             logger.info("A- lines: frames of %g seconds and tokens, both from 0", 1 / frame_rate(models[0]))

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +57,8 @@ class Request:
     rule: SpeechRule = field(default_factory=SpeechRule)
     batch_seconds: float = 120.0
     settings: Settings = field(default_factory=Settings)
+    wording: int | None = None  # number, from 1, of the wording that asks
+    instruction: str | None = None  # what asks in place of any wording
     speech_encoder: str | None = None
     llm: str | None = None
     text_tokenizer: str | None = None
@@ -122,7 +124,7 @@ def run(request: Request) -> int:
         if request.prompt_templates:
             trained.task.cfg.prompt_templates = request.prompt_templates
         translator = Translator(trained, request.settings)
-        targets = _targets(request, translator, languages)
+        targets = [_asked(request, translator, target) for target in _targets(request, translator, languages)]
         if request.task == "transcribe":
             paths = _paths(request, recordings, [targets[0].language], form)
         console = Console(sum(lengths.values()), sys.stderr.isatty() if request.progress is None else request.progress)
@@ -140,7 +142,7 @@ def run(request: Request) -> int:
         else:
             output = outputs.StreamOutput(console.write, targets, form, request.cues)
         return deliver(
-            events(recordings, _cut(request), request.strict_audio),
+            events(recordings, cut_of(request.segment, request.rule), request.strict_audio),
             lambda segments: translator(segments, targets),
             targets,
             output,
@@ -206,7 +208,7 @@ def deliver(
                     output.begin(recording)
                 elif isinstance(event, Segment):
                     assert recording is not None
-                    lines = [_line(event, text) for text in next(texts)]
+                    lines = [line_of(event, text) for text in next(texts)]
                     output.add(lines)
                     heard += 1
                     _note_flags(console, recording, targets, lines)
@@ -238,7 +240,7 @@ def _where(kept: str | None) -> str:
     return f"; what was done until then is in {kept}" if kept else ""
 
 
-def _line(segment: Segment, text: Text) -> Line:
+def line_of(segment: Segment, text: Text) -> Line:
     return Line(segment.start_seconds, segment.end_seconds, text.text, text.score, text.ended, text.flag)
 
 
@@ -326,9 +328,25 @@ def _targets(request: Request, translator: Translator, languages: Sequence[str])
     return [Target("transcription", parse_languages(spoken)[0])]
 
 
-def _cut(request: Request) -> Cut:
-    rule = request.rule
-    if request.segment == "vad":
+def _asked(request: Request, translator: Translator, target: Target) -> Target:
+    """The target with the words that ask for it, where the command line names any."""
+    if request.instruction is not None:
+        if request.wording is not None:
+            raise SparqleError("--wording and --instruction both say in which words to ask; give one of the two")
+        return replace(target, instruction=request.instruction)
+    if request.wording is None:
+        return target
+    wordings = translator.wordings(target.task, target.language)
+    if not wordings:
+        raise SparqleError("--wording chooses an instruction, and a checkpoint of stage 1 reads none; leave it out")
+    if request.wording > len(wordings):
+        raise SparqleError(f"--wording {request.wording}: the templates have {len(wordings)} wordings of this")
+    return replace(target, instruction=wordings[request.wording - 1])
+
+
+def cut_of(segment: str, rule: SpeechRule) -> Cut:
+    """How a recording is cut: "vad" at pauses, "fixed" at fixed times, "none" nowhere. One recording at a time."""
+    if segment == "vad":
         detector = VoiceDetector()
 
         def cut(blocks: Iterable[np.ndarray]) -> Iterator[Segment]:
@@ -336,6 +354,6 @@ def _cut(request: Request) -> Cut:
             return cut_at_pauses(blocks, detector, rule)
 
         return cut
-    if request.segment == "fixed":
+    if segment == "fixed":
         return lambda blocks: cut_at_times(blocks, rule.longest)
     return cut_nowhere

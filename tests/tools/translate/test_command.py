@@ -264,3 +264,39 @@ def test_batches_keep_order_and_bound(seconds):
     for part in parts:
         own = [len(event.samples) / 16000 for event in part if isinstance(event, Segment)]
         assert len(own) <= 1 or max(own) * len(own) <= seconds
+
+
+def test_draws_wordings_and_own_instructions_reach_the_translator(sparqle, talk, monkeypatch):
+    asked = []
+
+    class Watching(running.Translator):
+        def __call__(self, segments, targets, *more):
+            asked.append((self.settings, targets[0].instruction))
+            return super().__call__(segments, targets, *more)
+
+    monkeypatch.setattr(running, "Translator", Watching)
+    fixed = [talk, "--to", "fr", "--segment", "fixed"]
+    assert sparqle(*fixed, "--sampling", "--temperature", 0.7, "--top-p", 0.8, "--top-k", 9, "--seed", 3)[0] == 0
+    assert sparqle(*fixed, "--wording", 2)[0] == 0
+    assert sparqle(*fixed, "--instruction", "{speech} In {language}, please.")[0] == 0
+    (settings, usual), (_, second), (_, own) = asked
+    assert (settings.sampling, settings.temperature, settings.seed) == (True, 0.7, 3)
+    assert (settings.top_p, settings.top_k) == (0.8, 9)
+    assert usual is None
+    assert second == "{speech} What does the speaker say, in {language}?"
+    assert own == "{speech} In {language}, please."
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--top-p", "0.9"], "need --sampling"),
+        (["--wording", "99"], "have 4 wordings"),
+        (["--wording", "2", "--instruction", "a"], "give one of the two"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_one_sentence(sparqle, talk, more, said):
+    code, _, err = sparqle(talk, "--to", "fr", *more)
+    assert code == 1
+    assert said in err
+    assert err.count("\n") == 1
