@@ -162,7 +162,9 @@ def test_an_interrupt_leaves_no_unfinished_file(sparqle, talk, tmp_path, monkeyp
 
 
 def test_what_exists_is_not_replaced_and_nothing_is_loaded(sparqle, talk, tmp_path, monkeypatch):
-    monkeypatch.setattr("sparqle_fairseq.tasks.loading.load_trained", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "sparqle_fairseq.tasks.loading.load_trained", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     (tmp_path / "o.txt").write_text("mine")
     code, _, err = sparqle(talk, "--to", "fr", "-o", tmp_path / "o.txt")
     assert code == 1
