@@ -66,7 +66,7 @@ class PretrainCriterion(FairseqCriterion):
         global_size, size = (global_counts[0], counts[1]) if alone else (utterances, local)
         # Tensors, not numbers: a number would make the device wait at every step.
         log: dict[str, Any] = {
-            f"{_key(name)}_{what}": value.detach() * float(active)
+            f"{logged_name(name)}_{what}": value.detach() * float(active)
             for name, own in sums.items()
             for what, value in own.items()
         }
@@ -86,14 +86,14 @@ class PretrainCriterion(FairseqCriterion):
             return sum(float(log.get(key, 0)) for log in logging_outputs)
 
         def show(name: str, kind: Any, of: str, by: str, scale: float, digits: int) -> None:
-            key = _key(kind.name)
+            key = logged_name(kind.name)
             if count := total(f"{key}_{by}"):
                 metrics.log_scalar(name, scale * total(f"{key}_{of}") / count, count, round=digits)
 
         size = max(total("sample_size"), 1)
         metrics.log_scalar("loss", total("loss") / size, size, round=3)
         for kind in kinds():
-            show(f"{_key(kind.name)}_loss", kind, "sum", "count", 1, 3)
+            show(f"{logged_name(kind.name)}_loss", kind, "sum", "count", 1, 3)
         for kind in kinds():
             for name, (hits, of) in kind.rates.items():
                 show(name, kind, hits, of, 100, 2)
@@ -106,6 +106,6 @@ class PretrainCriterion(FairseqCriterion):
         return True
 
 
-def _key(name: str) -> str:
+def logged_name(name: str) -> str:
     """An objective's name in logs."""
     return name.replace("-", "_")

@@ -43,6 +43,10 @@ class TextSide(Protocol):
 
     prefix: str
 
+    def scored(self, row: ManifestRow) -> dict[str, str | None]:
+        """What scores of generated text know of a row: `reference`, its `language`, in stage 2 its `task`."""
+        ...
+
     def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
         """Ids and keys of one row; `where` names it in errors."""
         ...

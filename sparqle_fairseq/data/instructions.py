@@ -43,6 +43,13 @@ class InstructionSide:
         self.sample_seed = sample_seed
         self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
 
+    def scored(self, row: ManifestRow) -> dict[str, str | None]:
+        return {
+            "reference": row.tgt_text,
+            "language": row.tgt_lang or (row.src_lang if row.task == "transcription" else None),
+            "task": row.task,
+        }
+
     def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
         rng = None
         if self.sample_seed is not None:
@@ -65,9 +72,7 @@ class InstructionSide:
             "prefix": self.builder.encode_answer(prefix)[:-1] if prefix else [],
             "prompt": [*prompt.before, SPEECH_PLACE, *prompt.after],
             "answer": answer,
-            "reference": row.tgt_text,
-            "language": row.tgt_lang or (row.src_lang if row.task == "transcription" else None),
-            "task": row.task,
+            **self.scored(row),
             "utterance": text_key(row.id),
         }
 

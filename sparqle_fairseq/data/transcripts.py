@@ -32,6 +32,9 @@ class TranscriptSide:
         self.pairs = pairs
         self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
 
+    def scored(self, row: ManifestRow) -> dict[str, str | None]:
+        return {"reference": row.src_text, "language": row.src_lang}
+
     def item(self, row: ManifestRow, where: str, epoch: int) -> dict[str, Any]:
         text = row.src_text or ""  # training requires one; generation does not
         tokens = self._encode(text, "transcript", where)
@@ -39,8 +42,7 @@ class TranscriptSide:
         item = {
             "prefix": self.tokenizer.encode(prefix)[1:-1] if prefix else [],
             "text": tokens,
-            "reference": row.src_text,
-            "language": row.src_lang,
+            **self.scored(row),
             "identity": text_key(text),
             "utterance": text_key(row.id),
         }

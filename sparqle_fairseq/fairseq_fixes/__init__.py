@@ -22,6 +22,7 @@ def apply() -> None:
     allow_fairseq_checkpoints()
 
     from sparqle_fairseq.fairseq_fixes import (
+        before_training,
         checkpoint_reading,
         cpu,
         empty_batches,
@@ -49,6 +50,8 @@ def apply() -> None:
     resuming.resume_from_the_newest_whole()
     half_precision.keep_half_precision_whole()
     # Training
+    before_training.let_tasks_look_first()
+    before_training.name_unused_validation_sets()
     empty_batches.pass_over_empty_batches()
     finished.keep_finished_runs()  # around what resuming found
     stopping.pass_signals_on()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from fairseq import checkpoint_utils
+
 _KEPT = ("best", "num_runs")
 
 
@@ -29,7 +31,8 @@ def restore(kept: dict[str, float]) -> None:
 
 
 def forget() -> None:
-    """Start as a new process does."""
+    """Start as a new process does: without a count, and without a best score, which fairseq keeps there too."""
+    vars(checkpoint_utils.save_checkpoint).pop("best", None)
     for module in training_modules():
         for name in _KEPT:
             vars(module.should_stop_early).pop(name, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from fairseq.utils import split_paths
 
 from sparqle_fairseq.data.augment import SpeedPerturbation
 from sparqle_fairseq.data.dataset import RoomCheck, TextSide
-from sparqle_fairseq.data.manifest import Manifest, read_manifest
+from sparqle_fairseq.data.manifest import Manifest, ManifestRow, read_manifest
 from sparqle_fairseq.data.options import plain_options, take_back
 from sparqle_fairseq.data.sampling import Sampler, SamplingOptions
 from sparqle_fairseq.data.text import Reference, TextDictionary
@@ -36,6 +36,7 @@ from sparqle_fairseq.tasks.dataset import FairseqSpeechDataset
 from sparqle_fairseq.tasks.old_options import fill_new_options
 from sparqle_fairseq.tasks.scores import build_scorer, log_text_scores
 from sparqle_fairseq.tasks.tensorboard import SampleBoard
+from sparqle_fairseq.tasks.validation import check_best_metric, check_options, settle_direction
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class SpeechTask(FairseqTask):
         self._board: SampleBoard | None = None
         self._shown: set[tuple[str, ...]] = set()  # manifests whose sampling is in the log
         self._memory = OutOfMemoryGuard()
+        self._best_metric = "loss"
 
     @classmethod
     def setup_task(cls, cfg: Any, **_: Any) -> SpeechTask:
@@ -267,6 +269,19 @@ class SpeechTask(FairseqTask):
         """What a process without data runs on while others have some; nothing of it is counted."""
         return sample
 
+    def before_training(self, trainer: Any) -> None:
+        """Look at the whole command; see `fairseq_fixes.before_training`. Raises `SparqleError`."""
+        check_options(trainer.cfg)
+        self._best_metric = trainer.cfg.checkpoint.best_checkpoint_metric
+        settle_direction(trainer.cfg)
+        if self.cfg.eval_generate:
+            self._generator_of_validation(trainer.get_model())  # refuses decoding options that cannot be
+        check_best_metric(trainer)
+
+    def absent_counts(self, rows: Sequence[ManifestRow]) -> list[str]:
+        """What the names of the criterion's counts begin with that are 0 for these rows, whatever the model does."""
+        return []
+
     def steps_alone(self) -> bool:
         """Whether a forward and backward pass runs without a word to the other processes."""
         return False
@@ -294,10 +309,19 @@ class SpeechTask(FairseqTask):
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the run beside model and optimizer; fairseq gives it back when it resumes."""
-        return {type(self).__name__: {"patience": early_stopping.state()}}
+        return {type(self).__name__: {"patience": early_stopping.state(), "best_metric": self._best_metric}}
 
     def set_checkpoint_dict(self, kept: dict[str, Any]) -> None:
-        early_stopping.restore(kept.get("patience", {}))
+        before = kept.get("best_metric", self._best_metric)  # older checkpoints do not say
+        if before == self._best_metric:
+            early_stopping.restore(kept.get("patience", {}))
+            return
+        logger.warning(
+            "up to now the best checkpoint was chosen by %s, from now on by %s: the next validation's is the first",
+            before,
+            self._best_metric,
+        )
+        early_stopping.forget()
 
     # ---- generation
 
@@ -378,16 +402,21 @@ class SpeechTask(FairseqTask):
     def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[Any, Any, dict[str, Any]]:
         loss, sample_size, log = super().valid_step(sample, model, criterion)
         if self.cfg.eval_generate:
-            if self._validation_generator is None:
-                self._validation_generator = self.build_generator(
-                    [model], SearchOptions(beam=self.cfg.eval_generate_beam)
-                )
-            best = [hypotheses[0]["tokens"] for hypotheses in self._validation_generator.generate([model], sample)]
+            generator = self._generator_of_validation(model)
+            best = [hypotheses[0]["tokens"] for hypotheses in generator.generate([model], sample)]
             texts = [self.dictionary.text(tokens) for tokens in best]
-            tasks = sample.get("task") or ["transcription"] * len(texts)
-            found = TextScores.of(texts, sample["reference"], tasks, sample["language"], self.cfg.bleu_tokenizer)
-            log |= found.as_log()
+            log |= self.text_scores(texts, sample).as_log()
         return loss, sample_size, log
+
+    def text_scores(self, texts: Sequence[str], batch: Mapping[str, Any]) -> TextScores:
+        """Scores of generated texts, by the `reference`, `language` and `task` of a batch's rows."""
+        tasks = batch.get("task") or ["transcription"] * len(texts)
+        return TextScores.of(texts, batch["reference"], tasks, batch["language"], self.cfg.bleu_tokenizer)
+
+    def _generator_of_validation(self, model: Any) -> HypothesisGenerator:
+        if self._validation_generator is None:
+            self._validation_generator = self.build_generator([model], SearchOptions(beam=self.cfg.eval_generate_beam))
+        return self._validation_generator
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
         super().reduce_metrics(logging_outputs, criterion)

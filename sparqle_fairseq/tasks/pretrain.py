@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fairseq.tasks import register_task
 
+from sparqle_fairseq.criterions.pretrain import logged_name
+from sparqle_fairseq.data.manifest import ManifestRow
 from sparqle_fairseq.data.options import fairseq_dataclass
 from sparqle_fairseq.data.transcripts import TranscriptSide
 from sparqle_fairseq.errors import SparqleError
@@ -44,6 +47,11 @@ class PretrainTask(SpeechTask):
                     f"--objective {'+'.join(readers)} reads transcripts and their translations, and {split} has no "
                     "translation row with tgt_text; leave it out or add such rows"
                 )
+
+    def absent_counts(self, rows: Sequence[ManifestRow]) -> list[str]:
+        if any(row.task == "translation" and row.tgt_text for row in rows):
+            return []
+        return [f"{logged_name(name)}_" for name in self._readers_of_translations()]
 
     def build_criterion(self, cfg: Any, from_checkpoint: bool = False) -> Any:
         """fairseq's; the options may be those of a checkpoint, which may be older."""
