@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.gather import sum_over_ranks
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
 from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
@@ -69,7 +70,12 @@ class Stage1Adapter(nn.Module):
                 continue
             objective = kind(given)
             parts = objective.build(given)
-            assert parts.keys() == set(kind.parts), f"{kind.name} builds {list(parts)} and names {kind.parts}"
+            if parts.keys() != set(kind.parts):
+                found = ", ".join(parts) or "nothing"
+                named = ", ".join(kind.parts) or "none"
+                raise SparqleError(
+                    f"the objective {kind.name} builds {found}, and its parts are {named}; name in parts what build gives"
+                )
             for name, part in parts.items():
                 setattr(self, name, part)
             if kind.name in asked:

@@ -167,6 +167,17 @@ def test_the_classifier_goes_down_and_the_features_go_up(reads):
     assert model.domain_classifier.hidden.weight.grad.any()
 
 
+def test_the_update_says_how_strongly_the_gradient_is_turned_round():
+    """A tenth of the way: 2 / (1 + exp(-1)) - 1."""
+    gradients = []
+    for ramp in (0, 20):
+        model = adapter().eval()
+        model.objectives["adversarial"].ramp_updates = ramp
+        torch.nn.functional.cross_entropy(*domains(model, texts(), update=2)).backward()
+        gradients.append(model.qformer.text.words.weight.grad)
+    torch.testing.assert_close(gradients[1], 0.46212 * gradients[0], rtol=1e-4, atol=1e-7)
+
+
 # ---- processes
 
 

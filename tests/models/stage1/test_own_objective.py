@@ -120,3 +120,13 @@ def test_what_cannot_be_registered_is_one_sentence(says, complaint):
     with pytest.raises(SparqleError, match=complaint):
         register_objective(type("Mine", (Objective,), says))
     assert kinds() == before
+
+
+def test_parts_that_are_not_built_are_one_sentence(monkeypatch):
+    from small_qformers import STILL
+
+    from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
+
+    monkeypatch.setattr("sparqle_fairseq.models.stage1.objectives.ctc.Ctc.parts", ("ctc_head", "another"))
+    with pytest.raises(SparqleError, match="ctc builds ctc_head, and its parts are ctc_head, another; name in parts"):
+        Stage1Adapter(STILL, decode_token=18, pad_token=0, objectives=("ctc",))
