@@ -74,7 +74,7 @@ class Stage1Adapter(nn.Module):
                 found = ", ".join(parts) or "nothing"
                 named = ", ".join(kind.parts) or "none"
                 raise SparqleError(
-                    f"the objective {kind.name} builds {found}, and its parts are {named}; name in parts what build gives"
+                    f"the objective {kind.name} builds {found}, and its parts are {named}; let them agree"
                 )
             for name, part in parts.items():
                 setattr(self, name, part)

@@ -128,5 +128,5 @@ def test_parts_that_are_not_built_are_one_sentence(monkeypatch):
     from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
 
     monkeypatch.setattr("sparqle_fairseq.models.stage1.objectives.ctc.Ctc.parts", ("ctc_head", "another"))
-    with pytest.raises(SparqleError, match="ctc builds ctc_head, and its parts are ctc_head, another; name in parts"):
+    with pytest.raises(SparqleError, match="ctc builds ctc_head, and its parts are ctc_head, another; let them"):
         Stage1Adapter(STILL, decode_token=18, pad_token=0, objectives=("ctc",))
