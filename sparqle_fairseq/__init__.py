@@ -22,11 +22,7 @@ def register() -> None:
     _let_user_dir_follow()
     errors.install_hook()
 
-    from sparqle_fairseq.criterions import finetune as _finetune_criterion  # noqa: F401
-    from sparqle_fairseq.criterions import pretrain as _pretrain_criterion  # noqa: F401
-    from sparqle_fairseq.tasks import finetune as _finetune_task  # noqa: F401
-    from sparqle_fairseq.tasks import models as _models  # noqa: F401
-    from sparqle_fairseq.tasks import pretrain as _pretrain_task  # noqa: F401
+    from sparqle_fairseq.tasks import registration as _registration  # noqa: F401
 
 
 def _let_user_dir_follow() -> None:

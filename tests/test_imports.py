@@ -12,7 +12,7 @@ PACKAGE = Path(sparqle_fairseq.__file__).parent
 NAME = PACKAGE.name
 
 # From the top down. A file imports from its own layer and from those below; what stands in one row may not import each
-# other. The package itself is `register()`, which the tasks' reader of checkpoints calls.
+# other. The package itself is `register()`, beside the tools.
 LAYERS = [
     ["cli"],
     ["tools"],
@@ -24,7 +24,7 @@ LAYERS = [
     ["errors"],
 ]
 LAYER = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-ROOT = LAYER["tasks"]
+ROOT = LAYER["tools"]
 # Nothing else needs to know what is mended in fairseq.
 WHO_MENDS = {NAME, "tasks", "fairseq_fixes"}
 

@@ -10,8 +10,6 @@ import click
 
 from sparqle_fairseq.errors import SparqleError
 
-TASKS = ("transcription", "translation")
-
 
 @click.command(short_help="Find what is wrong with manifests.")
 @click.argument("manifests", nargs=-1, required=True, type=click.Path(), metavar="MANIFEST...")
@@ -25,7 +23,9 @@ TASKS = ("transcription", "translation")
 @click.option("--audio-root", metavar="DIR", type=click.Path(path_type=Path), help="folder of relative audio paths")
 @click.option("--src-lang", metavar="CODE", help="source language of rows without one")
 @click.option("--tgt-lang", metavar="CODE", help="target language of rows without one")
-@click.option("--row-task", metavar="TASK", type=click.Choice(TASKS), help="task of rows without one")
+@click.option(
+    "--row-task", metavar="TASK", type=click.Choice(["transcription", "translation"]), help="task of rows without one"
+)
 @click.option("--stage", type=click.Choice(["1", "2"]), help="refuse empty texts that the stage needs")
 @click.option("--sample-rate", metavar="HZ", type=click.IntRange(1), help="report recordings of another rate")
 @click.option("--limit-seconds", metavar="S", type=click.FloatRange(0, min_open=True), help="report longer utterances")

@@ -19,7 +19,7 @@ from sparqle_fairseq.data.prompts import SPEECH, PromptBuilder, PromptError, lan
 from sparqle_fairseq.errors import reason
 
 # The last one asks for translations whose answers begin with the transcript (`--answer transcript-first`).
-TASKS = ("transcription", "translation", "transcript_translation")
+PROMPT_TASKS = ("transcription", "translation", "transcript_translation")
 # Template files that ship; `--prompt-templates` takes their names.
 PROFILES = Path(__file__).parent / "templates"
 
@@ -59,10 +59,10 @@ class PromptTemplates:
             content = _read_file(base) | content
             if _BASE in content:
                 raise PromptError(f"{path}: its {_BASE} {base} has a {_BASE} itself; name that one")
-        unknown = sorted(set(map(str, content)) - {*TASKS, *_SETTINGS})
+        unknown = sorted(set(map(str, content)) - {*PROMPT_TASKS, *_SETTINGS})
         if unknown:
             raise PromptError(
-                f"{path}: unknown key {unknown[0]!r}; expected {', '.join((*TASKS, *_SETTINGS))} or {_BASE}"
+                f"{path}: unknown key {unknown[0]!r}; expected {', '.join((*PROMPT_TASKS, *_SETTINGS))} or {_BASE}"
             )
         settings: dict[str, Any] = {name: content[name] for name in _SETTINGS if name in content}
         if settings.get("system", "") is None:
@@ -73,7 +73,7 @@ class PromptTemplates:
                 raise PromptError(f"{path}: {name!r} must be {what}, found {value!r}")
         if "speech" in settings:
             _check_places(path, settings["speech"], known=(SPEECH,))
-        wordings = {task: _read_task(path, task, content[task]) for task in TASKS if task in content}
+        wordings = {task: _read_task(path, task, content[task]) for task in PROMPT_TASKS if task in content}
         return cls(wordings, file=path, **settings)
 
     def builder(self, tokenizer: Any) -> PromptBuilder:
@@ -149,7 +149,7 @@ def _read_file(path: Path) -> dict[Any, Any]:
             f"of {', '.join(profile_names())}"
         ) from error
     if not isinstance(content, dict):
-        raise PromptError(f"{path}: expected a mapping with the keys {', '.join(TASKS)}")
+        raise PromptError(f"{path}: expected a mapping with the keys {', '.join(PROMPT_TASKS)}")
     return content
 
 

@@ -23,7 +23,7 @@ from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 
 AUDIO_TOKEN = "<|speech|>"
 NO_LABEL = -100
-Recording = str | Path | np.ndarray | torch.Tensor | Mapping[str, Any]
+AnyAudio = str | Path | np.ndarray | torch.Tensor | Mapping[str, Any]
 
 
 class ProcessorError(SparqleError):
@@ -146,7 +146,7 @@ class SparqleProcessor(ProcessorMixin):
         )
         return int(shape.query_count(torch.tensor([frames])))
 
-    def waveform(self, audio: Recording, sampling_rate: int | None = None, name: str = "the recording") -> np.ndarray:
+    def waveform(self, audio: AnyAudio, sampling_rate: int | None = None, name: str = "the recording") -> np.ndarray:
         """Mono float32 samples at `sampling_rate` of the model.
 
         Args:

@@ -12,7 +12,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.config import DTYPES, AdapterConfig
 from sparqle_fairseq.models.encoders import SpeechFeatures, SpeechSource, load_speech_encoder, parse_layer
 from sparqle_fairseq.models.encoders.stored_features import open_feature_reader
-from sparqle_fairseq.models.encoders.units import unit_embedding
+from sparqle_fairseq.models.encoders.unit_embedding import unit_embedding
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity, encode_identity
 
 

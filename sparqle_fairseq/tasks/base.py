@@ -29,7 +29,7 @@ from sparqle_fairseq.generate.limits import LengthRule
 from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options, settings_of
 from sparqle_fairseq.models.config import AdapterConfig
 from sparqle_fairseq.models.encoders.stored_features import check_sources, settle_encoder
-from sparqle_fairseq.models.encoders.units import UnitEmbedding
+from sparqle_fairseq.models.encoders.unit_embedding import UnitEmbedding
 from sparqle_fairseq.scoring.languages import choose_tokenizers, load_tokenizer
 from sparqle_fairseq.scoring.running import TextScores
 from sparqle_fairseq.tasks.dataset import FairseqSpeechDataset

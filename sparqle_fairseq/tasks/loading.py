@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from fairseq import checkpoint_utils
 
-import sparqle_fairseq
 from sparqle_fairseq.data.dataset import SpeechDataset
 from sparqle_fairseq.errors import SparqleError, reason, sentence_of
 from sparqle_fairseq.models.encoders.place import EncoderPlace
+from sparqle_fairseq.tasks import registration as _registration  # noqa: F401
 from sparqle_fairseq.tasks.base import SpeechTask
 
 
@@ -50,7 +50,6 @@ def load_trained(
         SparqleError: the file is missing or no checkpoint of this plugin, or encoder or LLM is not the one it was
             trained with, or the checkpoint has none.
     """
-    sparqle_fairseq.register()
     if not Path(checkpoint).is_file():
         raise SparqleError(f"{checkpoint}: there is no such file; give a checkpoint of fairseq-train")
     places = {"speech_encoder": speech_encoder, "llm": llm, "text_tokenizer": text_tokenizer}

@@ -40,7 +40,7 @@ _LOST = re.compile(
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class Place(NamedTuple):
+class ProcessPlace(NamedTuple):
     """One process among several."""
 
     rank: int
@@ -49,16 +49,16 @@ class Place(NamedTuple):
     init_method: str
 
 
-def place_of(environment: Mapping[str, str]) -> Place | None:
+def place_of(environment: Mapping[str, str]) -> ProcessPlace | None:
     """The place that torchrun or SLURM gave this process; None for one that stands alone. Raises `SparqleError`."""
     if all(name in environment for name in _TORCHRUN):
         local = int(environment.get("LOCAL_RANK", 0))
-        return Place(int(environment["RANK"]), int(environment["WORLD_SIZE"]), local, "env://")
+        return ProcessPlace(int(environment["RANK"]), int(environment["WORLD_SIZE"]), local, "env://")
     if int(environment.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in environment:
         host = environment.get("MASTER_ADDR") or _first_host(environment)
         # One of a range that is free for users, the same for all processes of a job.
         port = environment.get("MASTER_PORT") or str(20000 + int(environment.get("SLURM_JOB_ID", 0)) % 20000)
-        return Place(
+        return ProcessPlace(
             int(environment["SLURM_PROCID"]),
             int(environment["SLURM_NTASKS"]),
             int(environment.get("SLURM_LOCALID", 0)),
@@ -78,7 +78,7 @@ def _first_host(environment: Mapping[str, str]) -> str:
         ) from error
 
 
-def arguments_for(place: Place, command: str, arguments: Sequence[str], gpus: int) -> list[str]:
+def arguments_for(place: ProcessPlace, command: str, arguments: Sequence[str], gpus: int) -> list[str]:
     """The command's arguments with the process's place among them.
 
     Args:

@@ -14,7 +14,7 @@ from tiny_models import batch, build, build_stage1, save_adapter, stage1_argumen
 from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.data.units import UnitError, read_units
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.encoders.units import UnitEmbedding
+from sparqle_fairseq.models.encoders.unit_embedding import UnitEmbedding
 from sparqle_fairseq.models.identity import IdentityError
 
 CLUSTERS = 24

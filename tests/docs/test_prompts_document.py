@@ -33,7 +33,7 @@ def test_the_table_has_every_key():
     rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", TEXT, flags=re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
     fields = {field.name for field in dataclasses.fields(PromptTemplates)} - {"wordings", "file"}
-    assert named == {*wordings.TASKS, *fields, "base"}
+    assert named == {*wordings.PROMPT_TASKS, *fields, "base"}
 
 
 def test_every_file_that_ships_is_named():

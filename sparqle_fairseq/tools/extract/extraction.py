@@ -28,8 +28,8 @@ from sparqle_fairseq.models.encoders import SpeechEncoder, load_speech_encoder, 
 from sparqle_fairseq.models.encoders.stored_features import StoredEncoder, write_stored_encoder
 from sparqle_fairseq.tools.extract.plan import (
     ALL,
+    Clip,
     Contents,
-    Recording,
     Share,
     batches,
     contents_of,
@@ -123,7 +123,7 @@ class _Run:
     """One extraction: the recordings, the encoder, and what is in the store."""
 
     def __init__(
-        self, manifests: Sequence[Manifest], recordings: Sequence[Recording], encoder: SpeechEncoder, options: Options
+        self, manifests: Sequence[Manifest], recordings: Sequence[Clip], encoder: SpeechEncoder, options: Options
     ) -> None:
         self.manifests = manifests
         self.recordings = recordings
@@ -133,14 +133,14 @@ class _Run:
         self.done = contents_of(options.out)
         self.missing = [recording for recording in recordings if not self._known(self.done, recording)]
         self.todo = [recording for recording in self.missing if options.share.holds(recording)]
-        self.stored: list[Recording] = []
+        self.stored: list[Clip] = []
 
-    def _known(self, contents: Contents, recording: Recording) -> bool:
+    def _known(self, contents: Contents, recording: Clip) -> bool:
         """Whether a recording needs no work. What was left out before is tried again unless it may be left out."""
         skipped = contents.skipped if self.options.skip_bad_audio else ()
         return recording.source in contents.entries or recording.source in skipped
 
-    def size(self, recording: Recording) -> int:
+    def size(self, recording: Clip) -> int:
         """Bytes of a recording's features, as its n_frames lets expect."""
         samples = recording.n_frames * self.encoder.sample_rate / SAMPLE_RATE
         hop = self.encoder.sample_rate / self.encoder.frame_rate
@@ -205,8 +205,8 @@ class _Run:
         elapsed = progress.format_dict["elapsed"]
         return sum(recording.seconds for recording in self.stored) / elapsed if elapsed else 0.0
 
-    def _append(self, shard: ShardFile, batch: Sequence[Recording], waveforms: Sequence[Tensor | AudioError]) -> None:
-        good: list[tuple[Recording, Tensor]] = []
+    def _append(self, shard: ShardFile, batch: Sequence[Clip], waveforms: Sequence[Tensor | AudioError]) -> None:
+        good: list[tuple[Clip, Tensor]] = []
         for recording, waveform in zip(batch, waveforms, strict=True):
             if isinstance(waveform, AudioError):
                 if not self.options.skip_bad_audio:
@@ -230,7 +230,7 @@ class _Run:
         for (recording, _), values, padding in zip(good, features.values, features.padding_mask, strict=True):
             shard.append(recording.source, self._checked(recording, values[~padding]))
 
-    def _checked(self, recording: Recording, values: Tensor) -> np.ndarray:
+    def _checked(self, recording: Clip, values: Tensor) -> np.ndarray:
         """The values (frames, width) in the store's precision. Raises `SparqleError` where it cannot hold them."""
         wide = values.float().cpu().numpy()
         with np.errstate(over="ignore"):
@@ -241,9 +241,9 @@ class _Run:
             raise SparqleError(f"{where}: {self.options.dtype} cannot hold the features of this recording; {remedy}")
         return array
 
-    def _read(self, runs: Iterable[list[Recording]]) -> Iterator[tuple[list[Recording], list[Tensor | AudioError]]]:
+    def _read(self, runs: Iterable[list[Clip]]) -> Iterator[tuple[list[Clip], list[Tensor | AudioError]]]:
         """Each batch with its waveforms (S,), in order, read ahead by threads."""
-        waiting: deque[tuple[list[Recording], list[Future[Tensor | AudioError]]]] = deque()
+        waiting: deque[tuple[list[Clip], list[Future[Tensor | AudioError]]]] = deque()
         with ThreadPoolExecutor(_READERS) as pool:
             try:
                 for run in runs:
@@ -257,7 +257,7 @@ class _Run:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _waveform(self, recording: Recording) -> Tensor | AudioError:
+    def _waveform(self, recording: Clip) -> Tensor | AudioError:
         manifest = self.manifests[recording.manifest]
         where = manifest.where(recording.row)
         try:
@@ -282,7 +282,7 @@ def _say(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-def _check_lengths(recordings: Sequence[Recording], manifests: Sequence[Manifest], limit: float) -> None:
+def _check_lengths(recordings: Sequence[Clip], manifests: Sequence[Manifest], limit: float) -> None:
     longest = recordings[0]  # the longest comes first
     if longest.seconds > limit:
         count = sum(recording.seconds > limit for recording in recordings)

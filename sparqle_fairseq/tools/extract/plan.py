@@ -19,7 +19,7 @@ from sparqle_fairseq.data.manifest import Manifest
 from sparqle_fairseq.errors import SparqleError
 
 
-class Recording(NamedTuple):
+class Clip(NamedTuple):
     """One recording, or slice of one, that rows of the manifests name."""
 
     source: str  # audio cell with an absolute path
@@ -50,7 +50,7 @@ class Share(NamedTuple):
         """What the names of its shards begin with."""
         return "features" if self.parts == 1 else f"features-{self.part}of{self.parts}"
 
-    def holds(self, recording: Recording) -> bool:
+    def holds(self, recording: Clip) -> bool:
         return zlib.crc32(recording.source.encode()) % self.parts == self.part - 1
 
 
@@ -70,9 +70,9 @@ def source_of(audio: str) -> str:
     return os.path.normpath(audio)
 
 
-def recordings_of(manifests: Sequence[Manifest]) -> list[Recording]:
+def recordings_of(manifests: Sequence[Manifest]) -> list[Clip]:
     """Every recording once, the longest first: what does not fit into memory shows itself at once."""
-    found: dict[str, Recording] = {}
+    found: dict[str, Clip] = {}
     for number, manifest in enumerate(manifests):
         for row in range(len(manifest)):
             source = source_of(manifest.audio(row))
@@ -81,7 +81,7 @@ def recordings_of(manifests: Sequence[Manifest]) -> list[Recording]:
                     raise SparqleError(
                         f"{manifest.where(row)}: {source} holds features already; give a manifest of audio"
                     )
-                found[source] = Recording(source, int(manifest.n_frames[row]), number, row)
+                found[source] = Clip(source, int(manifest.n_frames[row]), number, row)
     return sorted(found.values(), key=lambda recording: (-recording.n_frames, recording.source))
 
 
@@ -104,9 +104,9 @@ def contents_of(folder: Path) -> Contents:
     )
 
 
-def cut(recordings: Iterable[Recording], size: Callable[[Recording], int], limit: int) -> Iterator[list[Recording]]:
+def cut(recordings: Iterable[Clip], size: Callable[[Clip], int], limit: int) -> Iterator[list[Clip]]:
     """The recordings in runs of at least `limit` bytes, but for the last: what goes into one shard each."""
-    run: list[Recording] = []
+    run: list[Clip] = []
     total = 0
     for recording in recordings:
         run.append(recording)
@@ -118,9 +118,9 @@ def cut(recordings: Iterable[Recording], size: Callable[[Recording], int], limit
         yield run
 
 
-def batches(recordings: Sequence[Recording], seconds: float) -> Iterator[list[Recording]]:
+def batches(recordings: Sequence[Clip], seconds: float) -> Iterator[list[Clip]]:
     """Runs of recordings, longest first, that are at most `seconds` with their padding; a longer one is alone."""
-    batch: list[Recording] = []
+    batch: list[Clip] = []
     for recording in recordings:
         if batch and batch[0].seconds * (len(batch) + 1) > seconds:
             yield batch

@@ -87,7 +87,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Recording:
+class AudioLength:
     """Length at 16 kHz, and at the file's own rate."""
 
     n_frames: int
@@ -131,7 +131,7 @@ def write_manifests(
 
 
 def _table(
-    name: str, utterances: Sequence[Utterance], measured: Mapping[str, Recording | str], skip_bad_audio: bool
+    name: str, utterances: Sequence[Utterance], measured: Mapping[str, AudioLength | str], skip_bad_audio: bool
 ) -> tuple[list[Placed], Written]:
     """The utterances that can be used, each with its `audio` and `n_frames`, and the report of the others."""
     report = Written(name, "")
@@ -204,7 +204,7 @@ def _row(utterance: Utterance, audio: str, n_frames: int) -> dict[str, object]:
     }
 
 
-def _place(utterance: Utterance, recording: Recording | str) -> tuple[str, int, bool]:
+def _place(utterance: Utterance, recording: AudioLength | str) -> tuple[str, int, bool]:
     """The manifest's `audio` and `n_frames`, and whether a length that the corpus states was corrected."""
     if isinstance(recording, str):
         raise CorpusError(recording)
@@ -247,13 +247,13 @@ def _measure(
     keep_going: bool,
     strict: bool,
     progress: Progress,
-) -> dict[str, Recording | str]:
+) -> dict[str, AudioLength | str]:
     """Each recording's length, decoded or certain; in place of it what is wrong, where it cannot be used.
 
     `places` says which row names a recording first, for messages.
     """
 
-    def length(recording: str) -> Recording | str:
+    def length(recording: str) -> AudioLength | str:
         try:
             found = measure(recording, strict=strict)
         except AudioError as error:
@@ -261,7 +261,7 @@ def _measure(
                 where = places.get(recording)
                 raise CorpusError(f"{where}: {error}" if where else str(error)) from None
             return str(error)
-        return Recording(found.n_frames(), found.count, found.rate, tuple(found.account.sentences()))
+        return AudioLength(found.n_frames(), found.count, found.rate, tuple(found.account.sentences()))
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         try:

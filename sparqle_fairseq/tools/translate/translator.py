@@ -23,7 +23,7 @@ from sparqle_fairseq.generate.interrupt import Deaf, Interruptible, Watch
 from sparqle_fairseq.generate.limits import Ended
 from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options
 from sparqle_fairseq.models.encoders import SpeechFeatures
-from sparqle_fairseq.models.encoders.units import UnitEmbedding
+from sparqle_fairseq.models.encoders.unit_embedding import UnitEmbedding
 from sparqle_fairseq.models.stage2.model import SpeechLLM
 from sparqle_fairseq.tools.translate.segments import Segment
 

@@ -37,7 +37,7 @@ _SAME = 1e-4  # relative difference of samples that were cut off at one level
 
 
 @dataclass(frozen=True)
-class Recording:
+class Measured:
     """What one look at the samples or the features tells."""
 
     n_frames: int = 0  # samples at 16 kHz, or feature frames
@@ -60,31 +60,31 @@ class Recording:
 
 
 @lru_cache(maxsize=256)  # rows of one recording, one in each language, often follow each other
-def look_at(audio: str) -> Recording:
+def look_at(audio: str) -> Measured:
     """Read all of a recording, piece by piece."""
     try:
         return _features(audio) if is_features(audio) else _waveform(audio)
     except MissingAudioError as error:
-        return Recording(fault=("audio-missing", str(error)))
+        return Measured(fault=("audio-missing", str(error)))
     except NotFiniteError as error:
-        return Recording(fault=("nan", str(error)))
+        return Measured(fault=("nan", str(error)))
     except FloatRangeError as error:
-        return Recording(fault=("float-range", str(error)))
+        return Measured(fault=("float-range", str(error)))
     except AudioError as error:
         there = os.path.exists(audio_place(audio).path)  # a feature store names what it misses in its own way
-        return Recording(fault=("audio-unreadable" if there else "audio-missing", str(error)))
+        return Measured(fault=("audio-unreadable" if there else "audio-missing", str(error)))
 
 
-def _features(audio: str) -> Recording:
+def _features(audio: str) -> Measured:
     values = read_features(audio)  # (T, W)
     if not np.isfinite(values).all():  # reading trusts the checksum of a feature store
         raise NotFiniteError(f"{audio}: found values that are NaN or infinite; extract the features again")
     digest = _number(hashlib.blake2b(values.tobytes(), digest_size=8))
     constant = len(values) > 1 and bool((values == values[0]).all())
-    return Recording(len(values), None, width=values.shape[1], peak=0.0 if constant else 1.0, digest=digest)
+    return Measured(len(values), None, width=values.shape[1], peak=0.0 if constant else 1.0, digest=digest)
 
 
-def _waveform(audio: str) -> Recording:
+def _waveform(audio: str) -> Measured:
     low, high, wrong, count = np.inf, -np.inf, 0, 0
     loudness = _Loudness()
     with open_sound(audio, strict=False) as sound:
@@ -109,8 +109,8 @@ def _waveform(audio: str) -> Recording:
             low, high = min(low, float(rest.min())), max(high, float(rest.max()))
     if wrong:
         message = f"{audio}: found {wrong} samples that are NaN or infinite; make the file again or remove the row"
-        return Recording(fault=("nan", message))
-    return Recording(
+        return Measured(fault=("nan", message))
+    return Measured(
         ceil(count * rate_ratio(sound.rate, SAMPLE_RATE)),
         sound.rate,
         count,
@@ -165,7 +165,7 @@ def _number(digest: hashlib.blake2b) -> int:
     return int.from_bytes(digest.digest(), "little") or 1
 
 
-def check_recording(row: ManifestRow, found: Recording, settings: Settings) -> list[Finding]:
+def check_recording(row: ManifestRow, found: Measured, settings: Settings) -> list[Finding]:
     """Everything that is wrong with the audio of a row; its n_frames of 0 stands for one that cannot be read."""
     if found.fault:
         return [Finding(row.line, found.fault[0], row.id, found.fault[1])]
@@ -227,7 +227,7 @@ def check_limit(row: ManifestRow, n_frames: int, features: bool, settings: Setti
     ][:1]
 
 
-def _wrong_length(row: ManifestRow, found: Recording) -> str | None:
+def _wrong_length(row: ManifestRow, found: Measured) -> str | None:
     try:
         if found.rate is None:
             check_length(found.n_frames, row.n_frames, "", slack=FEATURE_SLACK)

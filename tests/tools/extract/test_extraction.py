@@ -25,7 +25,7 @@ from sparqle_fairseq.data.audio import normalize_waveform, read_audio, read_feat
 from sparqle_fairseq.data.feature_store import read_index
 from sparqle_fairseq.data.manifest import read_manifest, write_manifest
 from sparqle_fairseq.models.encoders import load_speech_encoder
-from sparqle_fairseq.tools.extract.plan import Recording, Share, batches, cut
+from sparqle_fairseq.tools.extract.plan import Clip, Share, batches, cut
 from sparqle_fairseq.tools.extract.shard_file import only_one
 
 
@@ -150,7 +150,7 @@ def test_shares_of_the_work_make_one_store(tmp_path, extract, verify):
 
 
 def test_shares_are_of_about_one_size():
-    recordings = [Recording(f"/audio/{i}.wav", 16000, 0, i) for i in range(10_000)]
+    recordings = [Clip(f"/audio/{i}.wav", 16000, 0, i) for i in range(10_000)]
     sizes = [sum(Share(part, 8).holds(recording) for recording in recordings) for part in range(1, 9)]
     assert sum(sizes) == 10_000
     assert min(sizes) > 1100
@@ -296,7 +296,7 @@ def test_the_bytes_are_told_beforehand(tmp_path, capfd):
     class Large:
         width, frame_rate, sample_rate, min_samples, normalize = 1024, 50.0, 16000, 400, True
 
-    hour = [Recording(f"/{i}.wav", 16000 * 12, 0, i) for i in range(300)]
+    hour = [Clip(f"/{i}.wav", 16000 * 12, 0, i) for i in range(300)]
     run = _Run([], hour, Large(), Options("large.pt", tmp_path, dtype="fp16"))
     run.announce()
     told = capfd.readouterr().err
@@ -386,7 +386,7 @@ def test_what_fp16_cannot_hold_is_refused(world, tmp_path, extract):
 
 
 def test_shards_and_batches_are_cut_without_loss():
-    recordings = [Recording(str(i), 16000 * (30 - i), 0, i) for i in range(30)]
+    recordings = [Clip(str(i), 16000 * (30 - i), 0, i) for i in range(30)]
     runs = list(cut(recordings, lambda recording: recording.n_frames, 16000 * 100))
     assert [r for run in runs for r in run] == recordings
     assert all(sum(r.n_frames for r in run[:-1]) < 1_600_000 <= sum(r.n_frames for r in run) for run in runs[:-1])

@@ -13,7 +13,7 @@ from commands import command, finetune_arguments, generate, lines, pretrain_argu
 from sparqle_fairseq.cli.main import app
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.scoring.outputs import read_results
-from sparqle_fairseq.tools.launch import Place, arguments_for, place_of
+from sparqle_fairseq.tools.launch import ProcessPlace, arguments_for, place_of
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "node1", "MASTER_PORT": "29500", "LOCAL_RANK": "1"}
 SLURM = {
@@ -22,8 +22,8 @@ SLURM = {
 
 
 def test_a_place_comes_from_torchrun_or_slurm_or_is_none():
-    assert place_of(TORCHRUN) == Place(3, 8, 1, "env://")
-    assert place_of(SLURM) == Place(9, 16, 1, "tcp://node1:24711")
+    assert place_of(TORCHRUN) == ProcessPlace(3, 8, 1, "env://")
+    assert place_of(SLURM) == ProcessPlace(9, 16, 1, "tcp://node1:24711")
     assert place_of({}) is None
     assert place_of({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}) is None
 
