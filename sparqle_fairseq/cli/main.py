@@ -26,6 +26,7 @@ COMMANDS = {
     "convert-hubert": "convert_hubert",
     "import": "import_released",
     "export-hf": "export_hf",
+    "import-hf": "import_hf",
     "export-llm": "export_llm",
     "average": "average",
     "translate": "translate",

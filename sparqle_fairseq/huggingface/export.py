@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.files import write_text
+from sparqle_fairseq.files import folder_written_whole, write_text
 from sparqle_fairseq.huggingface.configuration import SparqleAdapterConfig, SparqleConfig
 from sparqle_fairseq.huggingface.folder import WEIGHTS
 from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
@@ -123,10 +122,7 @@ def write_folder(
 
     if folder.exists():
         raise SparqleError(f"{folder} exists already; give another name with --output, or move it away")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with folder_written_whole(folder) as part:
         config.architectures = [SparqleForConditionalGeneration.__name__]
         config.save_pretrained(part)
         processor.save_pretrained(part)
@@ -145,6 +141,13 @@ def write_folder(
         write_text(part / "README.md", card)
         if training is not None:
             write_text(part / TRAINING, json.dumps(training, indent=1, sort_keys=True) + "\n")
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _open_as_usual(part)
+
+
+def _open_as_usual(folder: Path) -> None:
+    """Give each file the access that a new one has here; safetensors gives its owner alone access."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)

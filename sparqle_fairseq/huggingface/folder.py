@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from sparqle_fairseq.errors import SparqleError, reason
-from sparqle_fairseq.files import read_text
+from sparqle_fairseq.files import read_json, read_text
 from sparqle_fairseq.huggingface.configuration import SparqleConfig
 from sparqle_fairseq.huggingface.encoder import settle_network
 from sparqle_fairseq.models.adapted import check_names
@@ -23,6 +23,7 @@ from sparqle_fairseq.models.llm.files import LLMFiles
 from sparqle_fairseq.models.llm.llm import LanguageModel
 
 CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
+INDEX = "model.safetensors.index.json"
 # Of a hub's repository: what a model and its processor are made of, and no code.
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.yaml"]
 _FROZEN = ("language_model.", "speech_encoder.")
@@ -121,13 +122,7 @@ def read_parts(config: SparqleConfig, dtype: Any = None, **options: Any) -> Part
 def hold_parts(model: Any, folder: Path, parts: Parts) -> None:
     """Give the model the adapter's weights and put it beside its LLM. Raises `SparqleError`."""
     path = folder / WEIGHTS
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except Exception as error:  # its own errors do not derive from OSError or ValueError
-        said = "it is not there" if not path.exists() else reason(error, 120)
-        raise SparqleError(f"{path} cannot be read ({said}); copy, download or export the model again") from error
+    state = read_tensors(folder)
     own = {name.removeprefix("adapter."): value for name, value in state.items()}
     check_names(own, model.adapter, str(path))
     model.adapter.load_state_dict(own)
@@ -138,6 +133,24 @@ def hold_parts(model: Any, folder: Path, parts: Parts) -> None:
     model.speech_encoder.to(device)
     if model.adapter.lora is not None:
         model.adapter.lora.install(model.language_model)
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """What is in the folder's safetensors file, or files. Raises `SparqleError` where one is missing or damaged."""
+    from safetensors.torch import load_file
+
+    files = [WEIGHTS]
+    if (folder / INDEX).is_file():
+        files = sorted(set(read_json(folder / INDEX, "index of the weights")["weight_map"].values()))
+    state: dict[str, Tensor] = {}
+    for name in files:
+        path = folder / name
+        try:
+            state |= load_file(path)
+        except Exception as error:  # its own errors do not derive from OSError or ValueError
+            said = "it is not there" if not path.exists() else reason(error, 120)
+            raise SparqleError(f"{path} cannot be read ({said}); copy, download or export the model again") from error
+    return state
 
 
 def keep_trained(state: Mapping[str, Tensor], whole: bool) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ is behind the part before it, and the speech's places lie between the parts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ class FrameRule:
         per_window = self.rule["window"] // (self.rule["hop"] * self.rule["stride"])
         last = -(-(rest // self.rule["hop"]) // self.rule["stride"]) if rest >= self.rule["least"] else 0
         return whole * per_window + last
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        if "conv" in self.rule:
+            return math.prod(stride for _, stride in self.rule["conv"])
+        return int(self.rule["hop"] * self.rule["stride"])
 
     @property
     def least(self) -> int:

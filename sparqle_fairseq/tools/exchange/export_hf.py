@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import read_text
 from sparqle_fairseq.models.encoders import SpeechEncoder, load_speech_encoder, parse_layer
+from sparqle_fairseq.models.identity import STATE_NAME, decode_identity
 
 CLOSE = 1e-4  # relative difference of features that two copies of one encoder may have
 
@@ -80,13 +84,26 @@ def export_hf(
             name: value for name, value in model.state_dict().items() if name.startswith("adapter.")
         }
         card = model_card(output.name, config, cfg, scores=table, licence=licence)
-        training = {"cfg": cfg, "identity": {part: dict(values) for part, values in model.identity.items()}}
+        training = _training(checkpoint, cfg)
         write_folder(
             output, config, processor, tensors, model.llm.end_tokens, card, training, self_contained=self_contained
         )
     parameters = sum(value.numel() for value in tensors.values())
     places = str(encoder.identity["path"]), str(model.llm.identity["path"])
     return Exported(len(tensors), parameters, *places, self_contained)
+
+
+def _training(checkpoint: Path, cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says of its training, word for word, for `import-hf`; `cfg` where it says it in an older way."""
+    allow_fairseq_checkpoints()
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(checkpoint))
+    kinds = {value.dtype for name, value in state["model"].items() if name.startswith("adapter.")}
+    return {
+        "cfg": state["cfg"] if isinstance(state.get("cfg"), dict) else cfg,
+        "identity": decode_identity(state["model"][STATE_NAME]),
+        "dtype": str(kinds.pop()).removeprefix("torch.") if len(kinds) == 1 else "float32",
+        "identity_dtype": str(state["model"][STATE_NAME].dtype).removeprefix("torch."),
+    }
 
 
 def _for_transformers(encoder: SpeechEncoder, given: str | None, inside: bool, scratch: Path) -> SpeechEncoder:

@@ -239,18 +239,27 @@ def _words(file: Path, tensors: Mapping[str, Tensor], adapter: Mapping[str, Tens
 
 
 def _write(output: Path, cfg: Any, model: Mapping[str, Tensor], record: dict[str, Any]) -> None:
-    """A checkpoint as fairseq's trainer writes it, before the first update."""
-    state = {
+    save(output, checkpoint_state(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True), model, {RECORD: record}))
+
+
+def checkpoint_state(cfg: Any, model: Mapping[str, Tensor], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What fairseq's trainer writes, before the first update.
+
+    Args:
+        cfg: options in plain containers.
+        model: the tensors.
+        extra: goes into `extra_state`.
+    """
+    return {
         "args": None,
-        "cfg": OmegaConf.to_container(cfg, resolve=True, enum_to_str=True),
+        "cfg": cfg,
         "model": dict(model),
         "criterion": None,
         "optimizer_history": [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}],
         "task_state": {},
-        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, RECORD: record},
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, **extra},
         "last_optimizer_state": None,
     }
-    save(output, state)
 
 
 def save(output: Path, state: dict[str, Any]) -> None:
