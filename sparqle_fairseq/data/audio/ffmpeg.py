@@ -300,8 +300,7 @@ def _last_page(source: Source) -> tuple[int, int]:
 
     FFmpeg and libsndfile pass over both in silence.
     """
-    tail = source.part(max(0, source.size - (1 << 17)), source.size)
-    content = tail.head(tail.size)
+    content = source.tail(1 << 17)
     page = content[max(0, content.rfind(b"OggS")) :]
     if len(page) < 27 or len(page) < 27 + page[26]:
         return -1, 0

@@ -15,6 +15,13 @@ from sparqle_fairseq.data.audio.riff import Wav
 _RATES = range(1_000, 1_000_000)  # Hz; outside of it a header is damaged
 
 
+class _SoundFile(sf.SoundFile):
+    """Reads on from where it is. soundfile seeks there after every read, which costs a frame of flac."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 @lru_cache(maxsize=4096)
 def length_of(source: Source) -> tuple[int, int] | None:
     """Rate and samples of a flac, Ogg Vorbis or Ogg Opus file that soundfile reads whole; None: it may not.
@@ -25,10 +32,34 @@ def length_of(source: Source) -> tuple[int, int] | None:
     if head[:8] == b"fLaC\x00\x00\x00\x22":
         stated = int.from_bytes(head[21:26], "big") & (1 << 36) - 1  # of STREAMINFO; before it 20 bits of the rate
         rate = int.from_bytes(head[18:21], "big") >> 4
-        return (rate, stated) if stated and ffmpeg.last_sample(source, stated) == stated else None
+        return (rate, stated) if stated and _ends_there(source, head, stated) else None
     if head[:4] == b"OggS" and (b"OpusHead" in head or b"\x01vorbis" in head):
         return rarities(source) if ffmpeg.is_unbroken(source) else None
     return None
+
+
+def _ends_there(source: Source, head: bytes, stated: int) -> bool:
+    """Whether the last frame of a flac file is the one that it is by the stated length (RFC 9639, section 9.1)."""
+    shortest, longest = (int.from_bytes(head[at : at + 2], "big") for at in (8, 10))  # blocks, in samples
+    largest = int.from_bytes(head[15:18], "big")  # frame, in bytes
+    if shortest == longest > 0 and largest:
+        number = chr((stated - 1) // longest) if stated <= longest * 0xD800 else ""
+        tail = source.tail(largest)
+        # A frame begins with 14 ones, says how it is coded, and has its number as UTF-8 would write it.
+        at = max(tail.rfind(b"\xff\xf8"), 0)
+        while number and at > 0 and tail[at + 4 : at + 4 + len(number.encode())] != number.encode():
+            at = tail.rfind(b"\xff\xf8", 0, at)
+        if number and tail[at : at + 2] == b"\xff\xf8" and tail[at + 4 :].startswith(number.encode()):
+            return True
+    return ffmpeg.last_sample(source, stated) == stated
+
+
+def ends_well(source: Source, count: int) -> bool:
+    """Whether the last sample decodes."""
+    try:
+        return sum(map(len, read(source, max(0, count - 1), 1, 1))) == 1
+    except (sf.SoundFileError, OSError, RuntimeError, TypeError, ValueError):
+        return False
 
 
 def reads_wav(wav: Wav) -> bool:
@@ -43,7 +74,7 @@ def read(source: Source, start: int, count: int, block: int) -> Iterator[np.ndar
     Raises:
         soundfile.SoundFileError: they do not decode.
     """
-    with sf.SoundFile(source.path if source.whole else source.open()) as file:
+    with _SoundFile(source.path if source.whole else source.open()) as file:
         yield from _blocks(file, start, count, block)
 
 
@@ -60,7 +91,7 @@ def _blocks(file: sf.SoundFile, start: int, count: int, block: int) -> Iterator[
 
 def read_plain(source: Source, wav: Wav, start: int, count: int, block: int) -> Iterator[np.ndarray]:
     """As `read`, of a wav file whose header libsndfile would believe, or refuse: from where its samples are."""
-    with source.part(wav.data, wav.data + wav.data_bytes).open() as samples, sf.SoundFile(
+    with source.part(wav.data, wav.data + wav.data_bytes).open() as samples, _SoundFile(
         samples, "r", wav.rate, wav.channels, wav.subtype, "BIG" if wav.big_endian else "LITTLE", "RAW"
     ) as file:  # fmt: skip
         yield from _blocks(file, start, count, block)
@@ -69,7 +100,7 @@ def read_plain(source: Source, wav: Wav, start: int, count: int, block: int) -> 
 def rarities(source: Source) -> tuple[int, int] | None:
     """Rate and samples as libsndfile finds them, such as of sds and mat5 files; None where it does not know one."""
     try:
-        with sf.SoundFile(source.path if source.whole else source.open()) as file:
+        with _SoundFile(source.path if source.whole else source.open()) as file:
             return (file.samplerate, file.frames) if file.samplerate in _RATES and 0 < file.frames < 1 << 40 else None
     except (sf.SoundFileError, OSError, TypeError, ValueError, RuntimeError):
         return None

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sparqle_fairseq.data.audio.place import Source
 
 _OGG, _FLAC, _MP4 = b"OggS", b"fLaC", b"ftyp"
+Bytes = bytes | mmap.mmap
+_SMALL = 1 << 22  # bytes
 _NEAR = 4096  # bytes, more than padding and a frame have: what lies so close together belongs together
 _FLAC_BEGIN = b"fLaC\x00\x00\x00\x22"  # with its STREAMINFO, which has 34 bytes
 
@@ -45,7 +48,7 @@ def _forms(source: Source) -> list[int]:
 
 
 def _begins(source: Source, head: bytes) -> list[int]:
-    with open(source.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with _bytes(source) as data:
         begin, end = source.start, source.start + source.size
         first = begin
         while (size := _tag_bytes(data, first)) and first + size < end:
@@ -61,14 +64,25 @@ def _begins(source: Source, head: bytes) -> list[int]:
         return [0, *(at - begin for at in _apart(data, marks, first))]
 
 
-def _all(data: mmap.mmap, mark: bytes, begin: int, end: int) -> Iterator[int]:
+@contextmanager
+def _bytes(source: Source) -> Iterator[Bytes]:
+    """All of the file; what is small is read, which takes less time than to map it."""
+    with open(source.path, "rb") as file:
+        if source.whole and source.size < _SMALL:
+            yield file.read()
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data
+
+
+def _all(data: Bytes, mark: bytes, begin: int, end: int) -> Iterator[int]:
     at = data.find(mark, begin, end)
     while at >= 0:
         yield at
         at = data.find(mark, at + len(mark), end)
 
 
-def _ogg_begins(data: mmap.mmap, begin: int, end: int) -> Iterator[int]:
+def _ogg_begins(data: Bytes, begin: int, end: int) -> Iterator[int]:
     """Where a stream begins (RFC 3533: flag 2) and none begins right before it: streams of one file begin together."""
     before = begin
     for at in _all(data, b"OggS\x00\x02", begin + 4, end):
@@ -77,7 +91,7 @@ def _ogg_begins(data: mmap.mmap, begin: int, end: int) -> Iterator[int]:
         before = at
 
 
-def _silent_frames(data: mmap.mmap, begin: int, end: int) -> Iterator[int]:
+def _silent_frames(data: Bytes, begin: int, end: int) -> Iterator[int]:
     """Frames of mp3 files that say how long the file is, and are its first."""
     for mark in (b"Xing\x00\x00\x00", b"Info\x00\x00\x00"):
         for at in _all(data, mark, begin, end):
@@ -88,7 +102,7 @@ def _silent_frames(data: mmap.mmap, begin: int, end: int) -> Iterator[int]:
                     break
 
 
-def _apart(data: mmap.mmap, marks: list[int], begin: int) -> Iterator[int]:
+def _apart(data: Bytes, marks: list[int], begin: int) -> Iterator[int]:
     """The marks of which each begins a file: a silent frame right behind a tag, or behind another, does not."""
     sound = begin
     for at in marks:
@@ -100,7 +114,7 @@ def _apart(data: mmap.mmap, marks: list[int], begin: int) -> Iterator[int]:
             sound += size
 
 
-def _tag_bytes(data: mmap.mmap, at: int) -> int:
+def _tag_bytes(data: Bytes, at: int) -> int:
     """The length of the ID3v2 tag that begins here; 0: none does."""
     head = data[at : at + 10]
     if len(head) < 10 or head[:3] != b"ID3" or not 2 <= head[3] <= 4 or head[4] != 0 or max(head[6:10]) > 0x7F:
@@ -108,7 +122,7 @@ def _tag_bytes(data: mmap.mmap, at: int) -> int:
     return 10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
 
 
-def _tags(data: mmap.mmap, begin: int, end: int) -> Iterator[int]:
+def _tags(data: Bytes, begin: int, end: int) -> Iterator[int]:
     """ID3v2 tags behind sound; one right behind another is of the same file, and pictures in them are passed over."""
     at = data.find(b"ID3", begin, end)
     while at >= 0:

@@ -13,6 +13,7 @@ import io
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO, cast
 
 from sparqle_fairseq.data.audio.errors import AudioError, MissingAudioError
@@ -29,6 +30,7 @@ AUDIO_SUFFIXES = frozenset(
 )
 
 _RANGE = re.compile(r"(.+):(\d{1,18}):(\d{1,18})", re.DOTALL)
+_FIRST = 4096  # bytes
 _IN_MEMORY = 1 << 26  # bytes; smaller parts of a file are read at once
 
 
@@ -58,13 +60,11 @@ class Source:
     start: int
     size: int
     written: int  # when the file was last changed, in ns: with the others it makes a key for what is known of it
-
-    @property
-    def whole(self) -> bool:
-        return not self.start and self.size == os.path.getsize(self.path)
+    whole: bool  # all of the file
 
     def part(self, start: int, stop: int) -> Source:
-        return Source(self.path, self.start + start, stop - start, self.written)
+        whole = self.whole and not start and stop == self.size
+        return Source(self.path, self.start + start, stop - start, self.written, whole)
 
     def open(self) -> BinaryIO:
         """The bytes as a file of their own."""
@@ -77,9 +77,21 @@ class Source:
             return io.BytesIO(file.read(self.size))
 
     def head(self, count: int) -> bytes:
+        return _first(self)[:count] if count <= _FIRST else self._head(count)
+
+    def _head(self, count: int) -> bytes:
         with open(self.path, "rb") as file:
             file.seek(self.start)
             return file.read(min(count, self.size))
+
+    def tail(self, count: int) -> bytes:
+        return self.part(max(0, self.size - count), self.size).head(count)
+
+
+@lru_cache(maxsize=64)
+def _first(source: Source) -> bytes:
+    """The first bytes, which several look at."""
+    return source._head(_FIRST)
 
 
 class _Window(io.RawIOBase):
@@ -139,7 +151,7 @@ def require_file(audio: str, path: str) -> int:
 def source_of(audio: str, place: Place) -> Source:
     """The file of a place, or the zip member. Raises `AudioError` where they are not there."""
     size = require_file(audio, place.path)
-    start = 0
+    start, whole = 0, not place.in_zip
     if place.in_zip:
         start = place.start or 0
         if not place.length or start + place.length > size:
@@ -148,7 +160,7 @@ def source_of(audio: str, place: Place) -> Source:
                 f"write the manifest of this zip file again"
             )
         size = place.length
-    return Source(place.path, start, size, os.stat(place.path).st_mtime_ns)
+    return Source(place.path, start, size, os.stat(place.path).st_mtime_ns, whole)
 
 
 def member_bytes(audio: str, place: Place) -> bytes:

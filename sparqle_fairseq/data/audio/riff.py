@@ -8,12 +8,16 @@ chunk follows. The layout is that of Microsoft's and IBM's "Multimedia Programmi
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple
 
+from sparqle_fairseq.data.audio.place import Source
+
 _WRAP = 1 << 32  # bytes; a size of 32 bits is what remains of the true one
 _NEVER_FILLED_IN = 0x7FFFF000  # sox and ffmpeg write this or a larger one where they cannot go back
+_HEAD = 4096  # bytes
 _JUNK = 4096  # bytes behind the last chunk that are taken for padding
 _PLAIN = {
     **{(1, 8): "PCM_U8", (1, 16): "PCM_16", (1, 24): "PCM_24", (1, 32): "PCM_32", (3, 32): "FLOAT", (3, 64): "DOUBLE"},
@@ -67,8 +71,16 @@ def is_wav(head: bytes) -> bool:
     return head[:4] in (b"RIFF", b"RF64", b"BW64", b"RIFX") and head[8:12] == b"WAVE"
 
 
-def wav_files(file: BinaryIO, size: int) -> list[Wav]:
-    """The wav files in `size` bytes, in their order; empty where there is none with samples."""
+def wav_files(source: Source) -> list[Wav]:
+    """The wav files in a file, in their order; empty where there is none with samples."""
+    try:  # the first bytes say all, mostly, and are read at once
+        return _wav_files(io.BytesIO(source.head(_HEAD)), source.size)
+    except struct.error:
+        with source.open() as file:
+            return _wav_files(file, source.size)
+
+
+def _wav_files(file: BinaryIO, size: int) -> list[Wav]:
     found: list[Wav] = []
     at = 0
     while size - at >= 12:

@@ -83,7 +83,10 @@ class _Layout:
     def is_whole(self) -> bool:
         """Whether nothing is missing at an end or in between, as far as can be told without decoding."""
         return all(
-            not part.wav.lacking if part.wav is not None else ffmpeg.is_unbroken(part.source) for part in self.parts
+            not part.wav.lacking
+            if part.wav is not None
+            else ffmpeg.is_unbroken(part.source) and libsndfile.ends_well(part.source, part.count or 0)
+            for part in self.parts
         )
 
 
@@ -100,7 +103,7 @@ def open_sound(audio: str, *, block: int = 1 << 20, strict: bool = True) -> Iter
             over. What only decoding shows is raised when its block is reached.
     """
     place, source = _located(audio)
-    layout = _layout(source)
+    layout = _layout_for(place, source)
     account = Account(audio, recordings=len(layout.parts))
     if account.recordings > 1:
         account.note(f"{account.recordings} recordings are joined in it; all were read")
@@ -179,11 +182,19 @@ def _located(audio: str) -> tuple[Place, Source]:
     return place, source
 
 
+def _layout_for(place: Place, source: Source) -> _Layout:
+    """What is known of the file of a slice, or of a whole file, all of which is looked at for joined recordings."""
+    if place.start is not None and not place.in_zip:
+        layout = _layout(source, scan=False)
+        if layout.count is not None and place.start + place.length <= layout.count:
+            return layout
+    return _layout(source)
+
+
 @lru_cache(maxsize=4096)
-def _layout(source: Source) -> _Layout:
+def _layout(source: Source, scan: bool = True) -> _Layout:
     if is_wav(source.head(12)):
-        with source.open() as file:
-            wavs = wav_files(file, source.size)
+        wavs = wav_files(source)
         if not wavs:  # a header and nothing behind it that could be found
             return _Layout((_Part(source),))
         starts = [0, *(wav.stop for wav in wavs[:-1])]
@@ -194,7 +205,11 @@ def _layout(source: Source) -> _Layout:
                 for wav, start, stop in zip(wavs, starts, stops, strict=True)
             )
         )
-    return _Layout(tuple(map(_part, recordings_in(source))))
+    whole = _part(source)
+    if whole.trusted and not scan:
+        return _Layout((whole,))
+    parts = recordings_in(source)
+    return _Layout((whole,) if parts == [source] else tuple(map(_part, parts)))
 
 
 def _wav_part(source: Source, wav: Wav) -> _Part:

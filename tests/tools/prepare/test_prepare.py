@@ -503,3 +503,24 @@ def test_the_tables_of_a_quarter_of_a_million_segments_are_read_in_seconds(tmp_p
     print(f"tables {read:.1f} s, with headers and writing {total:.1f} s")
     assert [report.rows for report in reports] == [talks * per_talk] * 2
     assert total < 60, f"{total:.0f} s"
+
+
+def test_a_damaged_recording_is_refused_left_out_or_taken_as_it_is(tmp_path, capsys):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        soundfile.write(folder / f"{name}.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
+        (folder / f"{name}.txt").write_text(f"sentence {name}")
+    data = (folder / "b.wav").read_bytes()
+    (folder / "b.wav").write_bytes(data[: len(data) // 2])
+    command = ["prepare", "own-audio", str(folder), "--src-lang", "en", "--dev", "0", "--test", "0"]
+    assert main([*command, "--out", str(tmp_path / "strict")]) == 1
+    assert "b.wav: about 1.0 seconds are lost: the file is truncated" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "left"), "--skip-bad-audio"]) == 0
+    assert "left out 1 bad audio" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "taken"), "--no-strict-audio"]) == 0
+    assert "b.wav: about 1.0 seconds are lost" in capsys.readouterr().err
+    rows = {
+        row.audio[-5:]: row.n_frames for row in map(read_manifest(tmp_path / "taken" / "train_en.tsv").row, range(3))
+    }
+    assert rows == {"a.wav": 32000, "b.wav": 15989, "c.wav": 32000}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pysubs2
 import pytest
@@ -302,3 +304,36 @@ def test_settings_that_contradict_each_other_are_one_sentence(sparqle, talk, mor
     assert code == 1
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_damaged_recording_is_translated_and_what_is_lost_is_said(sparqle, speech, tmp_path):
+    data = speech.read_bytes()
+    (tmp_path / "cut.wav").write_bytes(data[: len(data) * 3 // 4])
+    code, out, err = sparqle(tmp_path / "cut.wav", "--to", "fr", "--segment", "fixed")
+    assert code == 0
+    assert out
+    assert f"{tmp_path}/cut.wav: about 2.4 seconds are lost: the file is truncated" in err
+    assert "what is left was read" in err
+    code, _, err = sparqle(tmp_path / "cut.wav", "--to", "fr", "--segment", "fixed", "--strict-audio")
+    assert code == 1
+    assert f"error: {tmp_path}/cut.wav: about 2.4 seconds are lost" in err
+
+
+def test_standard_input_of_a_browser_and_channels_that_cancel(checkpoints, speech):
+    wave, rate = soundfile.read(speech, dtype="float32")
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="webm") as file:
+        track = file.add_stream("libopus", rate=48000)
+        track.codec_context.layout = "stereo"
+        loud = np.interp(np.arange(len(wave) * 48000 // rate) * rate / 48000, np.arange(len(wave)), wave)
+        frame = av.AudioFrame.from_ndarray(np.stack([loud, -loud]).astype(np.float32), "fltp", "stereo")
+        frame.sample_rate, frame.pts = 48000, 0
+        for packet in (*track.encode(frame), *track.encode(None)):
+            file.mux(packet)
+    arguments = ["translate", "-", "--to", "de", "--json", "--cpu", "--model", str(checkpoints.stage2), *QUICK]
+    program = str(Path(sys.executable).parent / "sparqle")
+    done = subprocess.run([program, *arguments], input=stream.getvalue(), capture_output=True)
+    (document,) = json.loads(done.stdout)
+    assert len(document["segments"]) == 2
+    assert done.returncode == 0
+    assert b"standard input: its channels cancel when they are averaged" in done.stderr
