@@ -131,7 +131,32 @@ def use_the_core(folder: Path) -> None:
     assert embeddings.shape[:2] == seen.shape
     written = generate(second, batch, llm.pad, llm.end)
     print(f"stage 2 writes: {[llm.decode(tokens) for tokens in written]}")
+    options = SpeechLLMConfig(speech_encoder=encoder, llm=str(folder / "llm"), llm_dtype="fp32", **sizes)
+    use_transformers(second.eval(), vars(options), folder)
     assert not any(name.split(".")[0] in ("fairseq", "fairseq_cli") for name in sys.modules)
+
+
+def use_transformers(model: Any, options: dict[str, Any], folder: Path) -> None:
+    """Export, load, ask, learn, save and load again."""
+    import tiny
+    import torch
+    from hugging_face_models import write_model
+    from transformers import AutoModelForMultimodalLM, AutoProcessor
+
+    write_model(model, options, folder / "model")
+    processor = AutoProcessor.from_pretrained(folder / "model")
+    found = AutoModelForMultimodalLM.from_pretrained(folder / "model")
+    waves = [tiny.tones("red fox"), tiny.tones("cat")]
+    asked = processor.apply_translation_request(waves, to="fr", sampling_rate=16000)
+    ids = found.generate(**asked, max_new_tokens=4, num_beams=2)[:, asked["input_ids"].size(1) :]
+    taught = processor.apply_translation_request(waves, to="fr", sampling_rate=16000, answers=["Rouge", "Chat"])
+    found.train()(**taught).loss.backward()
+    assert found.adapter.projector.weight.grad.abs().sum() > 0
+    found.eval().save_pretrained(folder / "saved", self_contained=True)
+    back = AutoModelForMultimodalLM.from_pretrained(folder / "saved")
+    with torch.no_grad():
+        assert torch.equal(back(**asked).logits, found(**asked).logits)
+    print(f"transformers writes: {processor.batch_decode(ids)}")
 
 
 def generate(model: Any, batch: dict[str, Any], pad: int, end: int) -> list[list[int]]:

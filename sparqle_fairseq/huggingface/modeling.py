@@ -127,6 +127,7 @@ class SparqlePreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = False
+    _keep_in_fp32_modules_strict = {"speech_encoder"}  # as in training, whatever the dtype of the rest
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the parts that come from the plugin draw their weights as they are made."""
@@ -518,6 +519,10 @@ class SparqleForConditionalGeneration(SparqleModel, GenerationMixin):
             return usual(input_ids, **named)
         if input_ids is None:
             raise ValueError("recordings came without input_ids; the processor makes both")
+        if named.get("assistant_model") is not None:  # transformers gives it token ids alone
+            raise ValueError(
+                "an assistant hears no speech; leave assistant_model out, or give prompt_lookup_num_tokens"
+            )
         mask = named.pop("attention_mask", None)
         embeddings, mask = self.merge(input_ids, mask, self.get_audio_features(**speech))
         if mask is None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
 from factories import save_tiny_hugging_face, save_tiny_whisper
+from hugging_face_models import write_model
 from omegaconf import OmegaConf
 from tiny_models import batch, build_stage1, build_stage2, build_stage2_from, save_adapter, stir
 from transformers import LogitsProcessor
 
-from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.huggingface import SparqleForConditionalGeneration, SparqleProcessor
-from sparqle_fairseq.huggingface.export import model_config, processor_of, write_folder
 
 KINDS = {
     "plain": [],
@@ -62,16 +60,9 @@ def built_as(kind, world, encoders, folder):
     return built
 
 
-def exported(built, folder, **more):
-    model = built.model
-    encoder, llm, adapter = model.speech_encoder, model.llm, model.adapter
+def exported(built, folder):
     options = OmegaConf.to_container(built.cfg.model, resolve=True, enum_to_str=True)
-    processor = processor_of(
-        encoder, copy.deepcopy(llm.tokenizer), adapter.qformer.config, PromptTemplates.load(), model.answer
-    )
-    tensors = {name: value for name, value in model.state_dict().items() if name.startswith("adapter.")}
-    config = model_config(encoder, llm, adapter.qformer.config, options, model.identity, processor.audio_token_id)
-    write_folder(folder, config, processor, tensors, llm.end_tokens, "# A model\n", **more)
+    write_model(built.model, options, folder)
     return SparqleForConditionalGeneration.from_pretrained(folder), SparqleProcessor.from_pretrained(folder)
 
 
