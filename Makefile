@@ -1,6 +1,7 @@
 # make demo     train, translate and score from nothing, on two CPU cores
 # make test     ruff, mypy and the quick tests
 # make test-long  the tests that take minutes
+# make page     a page in the browser over the demo's model
 # make docs     the documents as a site, in build/site
 # Uses the active virtual environment, or makes .venv.
 
@@ -13,7 +14,7 @@ export PATH := $(abspath $(ENV))/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install test lint types unit test-long docs demo voice-prompts whisper-encoder pretrained-llm ablations clean
+.PHONY: install test lint types unit test-long docs demo page voice-prompts whisper-encoder pretrained-llm ablations clean
 
 install: $(STAMP)
 
@@ -25,7 +26,7 @@ $(STAMP): setup.py constraints.txt | $(PY)
 	@mkdir -p build
 	@if $(PY) -c "import torch" 2>/dev/null; then grep -v "^torch" constraints.txt; else cat constraints.txt; fi > build/constraints.txt
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet --constraint build/constraints.txt --editable ".[demo,dev,gguf,lora,quantized]"
+	$(PY) -m pip install --quiet --constraint build/constraints.txt --editable ".[demo,dev,gguf,lora,page,quantized]"
 	@touch $(STAMP)
 
 test: lint types unit
@@ -50,6 +51,11 @@ docs: $(STAMP)
 
 demo: $(STAMP)
 	$(PY) examples/demo/run.py
+
+DEMO := build/demo/stage2/checkpoint_last.pt
+page: $(STAMP)
+	@test -f $(DEMO) || { echo "$(DEMO) is not there; run make demo first, which trains it"; exit 1; }
+	$(ENV)/bin/sparqle page --model $(DEMO) --example build/demo/manifests/test_fr.tsv
 
 voice-prompts: $(STAMP)
 	$(PY) examples/voice_prompts/run.py

@@ -55,6 +55,8 @@ setup(
         "ja": ["sacrebleu[ja]>=2.4"],
         "ko": ["sacrebleu[ko]>=2.4"],
         "microphone": ["sounddevice>=0.4.6"],
+        # `sparqle page`. Each release before 6.31 has a known open advisory.
+        "page": ["gradio>=6.31,<7", "matplotlib>=3.8"],
         # `--lora-rank`, `sparqle export-llm`.
         "lora": ["peft>=0.17"],
         # `--llm FILE.gguf`.
@@ -73,6 +75,8 @@ setup(
             "mypy>=1.15",
             "types-PyYAML",
             "pysubs2>=1.7",
+            # Drives Debian's chromium in the tests of the page.
+            "selenium>=4.40",
         ],
     },
 )

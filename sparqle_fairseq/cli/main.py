@@ -30,6 +30,7 @@ COMMANDS = {
     "export-llm": "export_llm",
     "average": "average",
     "translate": "translate",
+    "page": "page",
     "retrieval": "retrieval",
     "inspect": "inspect",
     "launch": "launch",

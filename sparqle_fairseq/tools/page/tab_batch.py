@@ -1,0 +1,108 @@
+"""The tab for many files: recordings or a zip in, a zip of texts out, scores where references came with them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sparqle_fairseq.data.prompts import language_name
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.tools.page import view
+from sparqle_fairseq.tools.page.batch import Report, run_batch, unpack
+from sparqle_fairseq.tools.page.form import (
+    TRANSCRIBE,
+    TRANSLATE,
+    sentence,
+    session_of,
+    settings_of_widgets,
+    targets_for,
+)
+from sparqle_fairseq.tools.page.languages import choices
+from sparqle_fairseq.tools.page.service import Service
+from sparqle_fairseq.tools.page.tab_translate import Parts
+
+
+def build(service: Service, parts: Parts) -> None:
+    import gradio as gr
+
+    model, limits = service.model, service.limits
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=300):
+            files = gr.File(
+                file_count="multiple",
+                label=f"Recordings, or a zip of up to {limits.files}; a manifest (.tsv) gives scores",
+                elem_id="files",
+                height=160,
+            )
+            task = gr.Radio(
+                [TRANSLATE, TRANSCRIBE] if model.can_translate else [TRANSCRIBE],
+                value=TRANSLATE if model.can_translate else TRANSCRIBE,
+                label="Task",
+            )
+            languages = gr.Dropdown(
+                choices(model.trained),
+                value=list(model.trained[:1]),
+                multiselect=True,
+                max_choices=limits.languages,
+                allow_custom_value=True,
+                label="Into",
+                visible=model.can_translate,
+            )
+            start = gr.Button("Translate all", variant="primary", elem_id="batch")
+            cancel = gr.Button("Cancel", variant="secondary")
+        with gr.Column(scale=7, min_width=300):
+            state = gr.HTML(view.status(f"All recordings together: up to {limits.minutes:g} minutes."))
+            table = gr.HTML(elem_id="batch-table")
+            result = gr.DownloadButton("texts.zip", interactive=False, elem_id="batch-zip")
+
+    def run(
+        request: gr.Request, files: list[str] | None, task: str, languages: list[str], *more: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        yield view.status("Starting …"), "", gr.update(value=None, interactive=False)
+        try:
+            if not files:
+                raise SparqleError("no file came; upload recordings, or a zip of them")
+            targets = targets_for(service, task, languages)
+            settings = settings_of_widgets(more)
+            with service.session(session_of(request)) as stop, tempfile.TemporaryDirectory() as folder:
+                place = Path(folder)
+                named = [(path, Path(path).name) for path in files]
+                recordings, references = unpack(named, limits, place)
+                for report in run_batch(service, recordings, references, targets, settings, stop, place):
+                    done = len(report.rows) / len(recordings)
+                    file = gr.update() if report.file is None else gr.update(value=str(report.file), interactive=True)
+                    at = "Done." if report.file else f"{len(report.rows)} of {len(recordings)}"
+                    yield view.status(at, None if report.file else done), shown(report), file
+        except Exception as error:
+            yield view.failure(sentence(error)), "", gr.update()
+
+    def cancelled(request: gr.Request) -> str:
+        service.stop(session_of(request))
+        return view.status("Stopping …")
+
+    run.__annotations__ = cancelled.__annotations__ = {"request": gr.Request}
+    inputs = [files, task, languages, *parts.settings]
+    start.click(
+        run,
+        inputs,
+        [state, table, result],
+        api_visibility="private",
+        concurrency_limit=None,
+        show_progress="hidden",
+    )
+    cancel.click(cancelled, None, state, queue=False, api_visibility="private")
+
+
+def shown(report: Report) -> str:
+    """The report as tables."""
+    scores = [
+        [language_name(scored.language), name.upper() if name != "chrf" else "chrF", str(value), str(value.n)]
+        for scored in report.scores
+        for name, value in scored.scores.items()
+    ]
+    found = view.table(["file", "outcome"], [list(row) for row in report.rows], "Files")
+    if scores:
+        found += view.table(["language", "score", "% [95 % interval]", "recordings"], scores, "Scores")
+    return found

@@ -1,0 +1,154 @@
+"""One page, served once for all tests of this folder, over the tiny world's model; and one browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from sparqle_fairseq.tasks.loading import Trained
+from sparqle_fairseq.tools.page.limits import Limits
+from sparqle_fairseq.tools.page.model import CheckpointModel
+from sparqle_fairseq.tools.page.service import Service
+
+SPOKEN = Path(__file__).parents[2] / "data" / "speech.flac"  # two sentences with a pause between them
+LIMITS = Limits(minutes=0.5, megabytes=2, waiting=4, files=6)
+QUICK = {"beam": 1, "tokens_per_second": 4.0, "guard": False}
+
+
+class Watched:
+    """The model of the page, each token of which takes `delay` seconds; it keeps what it was asked."""
+
+    def __init__(self, model: CheckpointModel) -> None:
+        self._model = model
+        self.delay = 0.0
+        self.asked: list[SimpleNamespace] = []
+        self.fails: BaseException | None = None
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def translate(self, segments, targets, settings, watch):
+        self.asked.append(SimpleNamespace(targets=tuple(targets), settings=settings))
+        if self.fails is not None:
+            raise self.fails
+
+        def waiting():
+            watch()
+            time.sleep(self.delay)
+
+        return self._model.translate(segments, targets, settings, waiting)
+
+
+@pytest.fixture(scope="session")
+def page_model(stage2):
+    loaded = Trained(stage2.task, stage2.model, stage2.cfg, torch.device("cpu"))
+    return CheckpointModel(loaded, "runs/stage2/checkpoint_best.pt", ["fr"])
+
+
+@pytest.fixture(scope="session")
+def shared(page_model, tmp_path_factory):
+    """The served page: `url`, `service`, `model` and the folder of uploads."""
+    pytest.importorskip("gradio", reason="the page needs gradio: pip install 'sparqle-fairseq[page]'")
+    from sparqle_fairseq.tools.page.serve import launch
+
+    model = Watched(page_model)
+    service = Service(model, LIMITS, rival=page_model)
+    folder = tmp_path_factory.mktemp("page")
+    page, url = launch(service, [("Example: two sentences", str(SPOKEN))], str(folder))
+    yield SimpleNamespace(page=page, url=url, service=service, model=model, folder=folder)
+    page.close(verbose=False)
+
+
+@pytest.fixture
+def served(shared):
+    """The same with a model that is quick and has been asked nothing."""
+    shared.model.delay, shared.model.fails = 0.0, None
+    shared.model.asked.clear()
+    yield shared
+    shared.model.delay, shared.model.fails = 0.0, None
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory):
+    """`speech` (a wav of two sentences), `text` (a text that is called a wav), `long`, `silence`."""
+    folder = tmp_path_factory.mktemp("sounds")
+    wave, rate = soundfile.read(SPOKEN, dtype="float32")
+    soundfile.write(folder / "speech.wav", wave, rate)
+    soundfile.write(folder / "other.wav", wave[: rate * 3], rate)
+    soundfile.write(folder / "long.wav", np.zeros(16000 * 40, np.float32), 16000)
+    soundfile.write(folder / "silence.wav", np.zeros(16000, np.float32), 16000)
+    (folder / "text.wav").write_text("This is no sound.\n" * 20)
+    names = ("speech", "other", "long", "silence", "text")
+    return SimpleNamespace(folder=folder, **{name: folder / f"{name}.wav" for name in names})
+
+
+def browser_is_missing() -> str | None:
+    """Why there is no browser to drive; None where there is one."""
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        return "selenium is not installed"
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed (apt-get install chromium chromium-driver)"
+    return None
+
+
+@pytest.fixture(scope="session")
+def chrome(sounds, tmp_path_factory):
+    """A headless Chromium whose microphone hears the speech of `sounds`, and whose requests are in its log."""
+    missing = browser_is_missing()
+    if missing:
+        if os.environ.get("CI"):
+            pytest.fail(f"the tests of the page need a browser here: {missing}")
+        pytest.skip(missing)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service as Driver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in (
+        "headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu",
+        f"user-data-dir={tmp_path_factory.mktemp('profile')}", "use-fake-ui-for-media-stream",
+        "use-fake-device-for-media-stream", f"use-file-for-fake-audio-capture={sounds.speech}",
+        "window-size=1280,900", "no-first-run", "disable-background-networking", "disable-component-update",
+        "disable-sync",
+    ):  # fmt: skip
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Driver(shutil.which("chromedriver")))
+    driver.set_page_load_timeout(120)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def together():
+    """Runs functions at the same time, each in a thread of its own; returns what they gave, or their errors."""
+
+    def run(*works):
+        found: list = [None] * len(works)
+
+        def one(i):
+            try:
+                found[i] = works[i]()
+            except Exception as error:
+                found[i] = error
+
+        threads = [threading.Thread(target=one, args=(i,)) for i in range(len(works))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(300)
+        return found
+
+    return run
