@@ -140,7 +140,7 @@ def test_languages_are_read_by_code_or_name_and_marked_where_they_were_not_train
     assert shown("de", ["fr"]) == "German (zero-shot)"
     assert codes_of([shown("de", ["fr"])]) == ["de"]
     with pytest.raises(SparqleError, match="is not a language"):
-        codes_of(["Klingonese"])
+        codes_of(["qqqqq"])
 
 
 def test_wordings_are_asked_by_number_or_all_side_by_side(service):
