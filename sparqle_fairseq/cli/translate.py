@@ -119,9 +119,9 @@ def command(
     from sparqle_fairseq import register
 
     register()
+    from sparqle_fairseq.data.segments import SpeechRule
     from sparqle_fairseq.tools.translate.cues import CueRule
     from sparqle_fairseq.tools.translate.run import Request, run
-    from sparqle_fairseq.tools.translate.segments import SpeechRule
     from sparqle_fairseq.tools.translate.translator import Settings
 
     failed = run(

@@ -16,8 +16,10 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 
 from sparqle_fairseq.data.answers import BOTH, final_text
-from sparqle_fairseq.data.audio import finite, normalize_waveform, read_audio, resample_waveform
+from sparqle_fairseq.data.audio import SAMPLE_RATE, finite, normalize_waveform, read_audio, resample_waveform
 from sparqle_fairseq.data.prompts import SPEECH, PromptBuilder, language_name
+from sparqle_fairseq.data.segments import Segment, SpeechRule, cut_at_pauses, cut_at_times
+from sparqle_fairseq.data.voice import VoiceDetector
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
@@ -199,6 +201,42 @@ class SparqleProcessor(ProcessorMixin):
                 f"speech encoder needs at least {least}; leave such short audio out"
             )
         return samples
+
+    def segments(
+        self,
+        audio: AnyAudio,
+        sampling_rate: int | None = None,
+        cut: str = "vad",
+        pause: float = SpeechRule.pause,
+        threshold: float = SpeechRule.threshold,
+    ) -> list[Segment]:
+        """A long recording as pieces of at most `max_seconds`, cut as `sparqle translate` cuts it.
+
+        Args:
+            audio, sampling_rate: see `waveform`.
+            cut: "vad" cuts at pauses and leaves out what is no speech; "fixed" cuts after every `max_seconds`, and
+                leaves out pieces that hold silence alone.
+            pause: seconds without speech that end a piece.
+            threshold: probability of speech at which it begins.
+
+        Returns:
+            Pieces with `samples`, `start_seconds` and `end_seconds`; none where nothing is heard.
+
+        Raises:
+            SparqleError: the recording cannot be heard, or `cut` is neither.
+        """
+        if cut not in ("vad", "fixed"):
+            raise ProcessorError(f"cut {cut!r} is neither vad nor fixed")
+        if self.sampling_rate != SAMPLE_RATE:
+            raise ProcessorError(
+                f"pauses are found at {SAMPLE_RATE} Hz, and this model hears {self.sampling_rate}; cut the recording "
+                "before"
+            )
+        samples = self.waveform(audio, sampling_rate)
+        if cut == "fixed":
+            return list(cut_at_times([samples], self.max_seconds))
+        rule = SpeechRule(threshold=threshold, pause=pause, longest=self.max_seconds)
+        return list(cut_at_pauses([samples], VoiceDetector(), rule))
 
     def _pad(self, waves: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         waves = [normalize_waveform(wave) if self.normalize else wave for wave in waves]

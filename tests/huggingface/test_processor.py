@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 from transformers import AutoProcessor
 
+from sparqle_fairseq.data.segments import SpeechRule, cut_at_pauses
+from sparqle_fairseq.data.voice import VoiceDetector
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.huggingface import SparqleProcessor
 
@@ -113,3 +117,22 @@ def test_48_khz_is_resampled(processor):
     assert len(heard) == RATE
     spectrum = np.abs(np.fft.rfft(heard))
     assert spectrum.argmax() == 440
+
+
+def test_a_long_recording_is_cut_as_translate_cuts_it(processor):
+    spoken, rate = soundfile.read(Path(__file__).parents[1] / "data" / "speech.flac", dtype="float32")
+    assert rate == RATE
+    silence = np.zeros(2 * RATE, np.float32)
+    long = np.concatenate([spoken, silence, spoken])
+    expected = list(cut_at_pauses([long], VoiceDetector(), SpeechRule(longest=processor.max_seconds)))
+    found = processor.segments(long, RATE)
+    assert len(found) >= 2
+    assert [(one.start, len(one.samples)) for one in found] == [(one.start, len(one.samples)) for one in expected]
+    assert all(np.array_equal(one.samples, long[one.start : one.start + len(one.samples)]) for one in found)
+    made = processor.apply_translation_request([one.samples for one in found], to="fr", sampling_rate=RATE)
+    assert len(made["input_ids"]) == len(found)
+    fixed = processor.segments(np.tile(spoken, 40)[: 65 * RATE], RATE, cut="fixed")
+    assert [one.start_seconds for one in fixed] == [0, 30, 60]
+    assert processor.segments(silence, RATE) == []
+    with pytest.raises(SparqleError, match="neither vad nor fixed"):
+        processor.segments(silence, RATE, cut="none")

@@ -14,15 +14,15 @@ import numpy as np
 from tqdm import tqdm
 
 from sparqle_fairseq.data.audio import SAMPLE_RATE, Account, AudioError, recording_seconds, stream_audio
+from sparqle_fairseq.data.segments import Segment, SpeechRule, cut_at_pauses, cut_at_times, cut_nowhere
+from sparqle_fairseq.data.voice import VoiceDetector
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.translate import microphone, outputs
 from sparqle_fairseq.tools.translate.cues import CueRule
 from sparqle_fairseq.tools.translate.formats import Line
 from sparqle_fairseq.tools.translate.languages import parse_languages
 from sparqle_fairseq.tools.translate.recordings import STANDARD_INPUT, Recording, find_recordings
-from sparqle_fairseq.tools.translate.segments import Segment, SpeechRule, cut_at_pauses, cut_at_times, cut_nowhere
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Text, Translator
-from sparqle_fairseq.tools.translate.voice import VoiceDetector
 
 Cut = Callable[[Iterable[np.ndarray]], Iterator[Segment]]
 Translate = Callable[[Sequence[Segment]], list[list[Text]]]

@@ -15,6 +15,7 @@ from sparqle_fairseq.data.dataset import pad_sources
 from sparqle_fairseq.data.instructions import SPEECH_PLACE, InstructionSide
 from sparqle_fairseq.data.manifest import ManifestRow
 from sparqle_fairseq.data.prompts import SPEECH
+from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.contrast import UNHEARD
 from sparqle_fairseq.generate.generator import HypothesisGenerator
@@ -25,7 +26,6 @@ from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, dec
 from sparqle_fairseq.models.encoders import SpeechFeatures
 from sparqle_fairseq.models.encoders.unit_embedding import UnitEmbedding
 from sparqle_fairseq.models.stage2.model import SpeechLLM
-from sparqle_fairseq.tools.translate.segments import Segment
 
 if TYPE_CHECKING:
     from sparqle_fairseq.tasks.loading import Trained

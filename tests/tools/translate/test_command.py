@@ -18,8 +18,8 @@ import tiny
 import torch
 
 from sparqle_fairseq.cli.main import main
+from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.tools.translate import run as running
-from sparqle_fairseq.tools.translate.segments import Segment
 
 QUICK = ["--beam", "1", "--tokens-per-second", "5"]
 

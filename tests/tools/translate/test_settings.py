@@ -9,10 +9,10 @@ import torch
 from tiny_models import build_stage1
 
 from sparqle_fairseq.data.prompts import PromptError
+from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.search import search
 from sparqle_fairseq.tasks.loading import Trained
-from sparqle_fairseq.tools.translate.segments import Segment
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Translator
 
 FRENCH, ENGLISH = Target("translation", "fr"), Target("transcription", "en")

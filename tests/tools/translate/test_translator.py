@@ -10,12 +10,12 @@ from tiny_models import build_stage1, build_stage2
 
 from sparqle_fairseq.data.audio import read_audio
 from sparqle_fairseq.data.manifest import read_manifest
+from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate import generator as module
 from sparqle_fairseq.generate.generator import REPETITION
 from sparqle_fairseq.generate.guard import is_loop
 from sparqle_fairseq.tasks.loading import Trained
-from sparqle_fairseq.tools.translate.segments import Segment
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Translator
 
 FRENCH, GERMAN, ENGLISH = Target("translation", "fr"), Target("translation", "de"), Target("transcription", "en")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparqle_fairseq.data.audio import SAMPLE_RATE, stream_audio
-from sparqle_fairseq.tools.translate.segments import (
+from sparqle_fairseq.data.segments import (
     FRAME,
     SpeechRule,
     SpeechSpans,
@@ -19,7 +20,7 @@ from sparqle_fairseq.tools.translate.segments import (
     cut_at_times,
     cut_nowhere,
 )
-from sparqle_fairseq.tools.translate.voice import VoiceDetector
+from sparqle_fairseq.data.voice import VoiceDetector
 
 A_SECOND = SAMPLE_RATE / FRAME  # frames
 
@@ -125,6 +126,12 @@ def test_uncut_is_one_segment_and_silence_none():
     assert segment.end_seconds == 2
     assert list(cut_nowhere([wave_of((3, 0))])) == []
     assert list(cut_nowhere([])) == []
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """Two sentences with 1.5 seconds between them; README.txt says how it was made."""
+    return Path(__file__).with_name("speech.flac")
 
 
 @pytest.fixture(scope="module")
