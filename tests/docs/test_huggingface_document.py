@@ -1,0 +1,50 @@
+"""docs/huggingface.md: every command and every block of Python is run, in order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import soundfile
+from click.testing import CliRunner
+from factories import save_tiny_hugging_face
+from omegaconf import OmegaConf
+from tiny_models import build_stage2
+
+from sparqle_fairseq.cli.main import app
+from sparqle_fairseq.tools.exchange.released import checkpoint_state, save
+
+TEXT = (Path(__file__).parents[2] / "docs" / "huggingface.md").read_text(encoding="utf-8")
+STEPS = re.compile(r"```python\n(?P<python>.*?)```|^    sparqle (?P<command>[^\n]*)$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def place(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_tiny_hugging_face(tmp_path / "hubert", "hubert", normalize=False)
+    built = build_stage2(SimpleNamespace(**{**vars(world), "encoder": tmp_path / "hubert"}))
+    cfg = OmegaConf.to_container(built.cfg, resolve=True, enum_to_str=True)
+    save(tmp_path / "checkpoint_last.pt", checkpoint_state(cfg, built.model.state_dict(), {}))
+    speech, rate = soundfile.read(Path(__file__).parents[1] / "data" / "speech.flac")
+    soundfile.write(tmp_path / "talk.wav", speech, rate)
+    return tmp_path
+
+
+def test_every_step_of_the_document_runs(place):
+    names: dict = {}
+    steps = [match.groupdict() for match in STEPS.finditer(TEXT)]
+    assert sum(step["command"] is not None for step in steps) == 4
+    assert sum(step["python"] is not None for step in steps) == 4
+    for step in steps:
+        if step["command"] is not None:
+            done = CliRunner().invoke(app, shlex.split(step["command"]), catch_exceptions=False)
+            assert done.exit_code == 0, done.output
+        else:
+            exec(compile(step["python"], "huggingface.md", "exec"), names)
+    assert names["model"].adapter.projector.weight.grad.abs().sum() > 0
+    assert len(names["pieces"]) == 2
+    assert (place / "back.pt").is_file()
+    assert (place / "trained.pt").is_file()
