@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.scoring.languages import choose_tokenizers
 from sparqle_fairseq.scoring.scores import measure
@@ -13,7 +14,6 @@ from sparqle_fairseq.tools.page.model import SpeechModel
 from sparqle_fairseq.tools.page.service import BATCH_SECONDS, Service, Stop
 from sparqle_fairseq.tools.translate.recordings import Recording
 from sparqle_fairseq.tools.translate.run import batches
-from sparqle_fairseq.tools.translate.segments import Segment
 from sparqle_fairseq.tools.translate.translator import Settings, Target
 
 CHECKPOINTS, TRANSCRIPT = "checkpoints", "transcript"

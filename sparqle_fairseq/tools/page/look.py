@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sparqle_fairseq.data.audio import stream_audio
+from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.generate.figures import pixels, require_matplotlib, utterance_figure
 from sparqle_fairseq.tools.page import view
 from sparqle_fairseq.tools.page.model import SpeechModel
 from sparqle_fairseq.tools.page.service import Stop
-from sparqle_fairseq.tools.translate.segments import Segment
 from sparqle_fairseq.tools.translate.translator import Settings, Target
 
 _WIDTH, _HEIGHT = 1000, 90

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sparqle_fairseq.data.prompts import language_name
+from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.generate.interrupt import Watch
 from sparqle_fairseq.tools.page.languages import trained_languages
-from sparqle_fairseq.tools.translate.segments import Segment
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Text, Translator
 
 if TYPE_CHECKING:

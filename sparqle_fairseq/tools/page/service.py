@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from sparqle_fairseq.data.audio import SAMPLE_RATE, Account, AudioError, stream_audio
+from sparqle_fairseq.data.segments import Segment, SpeechRule
 from sparqle_fairseq.tools.page.limits import Limits
 from sparqle_fairseq.tools.page.model import SpeechModel
 from sparqle_fairseq.tools.page.turns import Turn, Turns
 from sparqle_fairseq.tools.translate.formats import Line
 from sparqle_fairseq.tools.translate.recordings import Recording
 from sparqle_fairseq.tools.translate.run import batches, cut_of, line_of, named
-from sparqle_fairseq.tools.translate.segments import Segment, SpeechRule
 from sparqle_fairseq.tools.translate.translator import Settings, Target
 
 BATCH_SECONDS = 10.0  # of speech between two looks of the person at new text
