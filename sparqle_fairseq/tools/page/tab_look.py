@@ -50,7 +50,7 @@ def build(service: Service, parts: Parts, tab: Any) -> None:
             view.status("Choose a segment."),
         )
 
-    def look(last: Last | None, number: int | None, place: int | None, request: gr.Request) -> Any:
+    def look_at_chosen(last: Last | None, number: int | None, place: int | None, request: gr.Request) -> Any:
         try:
             if last is None or number is None or not 0 <= number < len(last.spans):
                 raise SparqleError("there is no segment yet; translate or transcribe a recording first")
@@ -67,7 +67,7 @@ def build(service: Service, parts: Parts, tab: Any) -> None:
         except Exception as error:
             return gr.update(), view.failure(sentence(error)), "", gr.update(visible=False)
 
-    look.__annotations__ = {"request": gr.Request}
+    look_at_chosen.__annotations__ = {"request": gr.Request}
     tab.select(
         opened,
         parts.last,
@@ -77,7 +77,7 @@ def build(service: Service, parts: Parts, tab: Any) -> None:
         queue=False,
     )
     start.click(
-        look,
+        look_at_chosen,
         [parts.last, number, language],
         [wave, state, answer, picture],
         api_visibility="private",

@@ -139,7 +139,7 @@ def test_languages_are_read_by_code_or_name_and_marked_where_they_were_not_train
     assert codes_of(["fr", "German", "pt-br"]) == ["fr", "de", "pt-BR"]
     assert shown("de", ["fr"]) == "German (zero-shot)"
     assert codes_of([shown("de", ["fr"])]) == ["de"]
-    with pytest.raises(SparqleError, match="is not a language"):
+    with pytest.raises(SparqleError, match="is not a BCP-47 language code"):
         codes_of(["qqqqq"])
 
 
