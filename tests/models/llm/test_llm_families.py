@@ -16,6 +16,7 @@ from tiny_models import batch, build_stage2
 from sparqle_fairseq.data.instructions import InstructionSide
 from sparqle_fairseq.data.manifest import ManifestRow
 from sparqle_fairseq.data.wordings import PromptTemplates
+from sparqle_fairseq.generate.limits import Limits
 from sparqle_fairseq.generate.search import Hypothesis, SearchSettings, search
 from sparqle_fairseq.models.stage2.model import splice
 
@@ -77,9 +78,9 @@ def found_by(built, rows: list[int]) -> list[list[Hypothesis]]:
             model.step_decoder(),
             sample["net_input"],
             SearchSettings(beam=3),
+            Limits.at_most(torch.full((len(rows),), 12)),
             pad=model.llm.pad,
             end=model.llm.end,
-            max_lengths=torch.full((len(rows),), 12),
             keys=sample["id"],
         )
 

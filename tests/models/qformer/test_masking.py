@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_models import batch, build_stage1, build_stage2
 
+from sparqle_fairseq.generate.options import SearchOptions
 from sparqle_fairseq.models.qformer.masking import LONGEST_SHARE, FeatureMasks
 
 MASKS = FeatureMasks(time_masks=2, time_frames=6, channel_masks=1, channels=4, seed=1)
@@ -81,7 +82,6 @@ def test_masks_are_in_training_and_nowhere_else(world, stage):
     assert loss(masked, True, 1) != loss(masked, True, 2)
     assert loss(masked, True, 1) == loss(masked, True, 1)
     masked.model.eval()
-    generator = masked.task.build_generator([masked.model], masked.task._validation_options())
-    generator.max_len_b = 4
+    generator = masked.task.build_generator([masked.model], SearchOptions(beam=1, max_len_b=4))
     found = [generator.generate([built.model], sample) for built in (masked, plain)]
     assert [h[0]["tokens"].tolist() for h in found[0]] == [h[0]["tokens"].tolist() for h in found[1]]

@@ -13,6 +13,7 @@ from tiny_models import batch, build_stage1, build_stage2, build_stage2_from, sa
 from sparqle_fairseq.data.instructions import SPEECH_PLACE
 from sparqle_fairseq.data.manifest import ManifestError
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.options import SearchOptions
 from sparqle_fairseq.models.qformer.qformer import QFormer
 from sparqle_fairseq.models.qformer.windows import own_window_mask
 from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
@@ -212,8 +213,7 @@ def test_batch_mates_change_no_logit_of_the_llm(windowed):
 @pytest.mark.parametrize("stage", ["1", "2"])
 def test_hypotheses_are_those_of_the_utterance_alone(world, windowed, stage):
     built, split = (windowed, "test_fr") if stage == "2" else (build_stage1(world, *WINDOWS), "test")
-    generator = built.task.build_generator([built.model], built.task._validation_options())
-    generator.max_len_b = 6
+    generator = built.task.build_generator([built.model], SearchOptions(beam=1, max_len_b=6))
     rows = [0, 3, 5, 6]
     together = generator.generate([built.model], batch(built, split, rows))
     for row, hypotheses in zip(rows, together, strict=True):
