@@ -73,8 +73,21 @@ def save_text_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def save_llm(folder: Path, chat: bool = True, width: int = 32, seed: int = 0, **options: Any) -> Path:
-    """A random Llama with a byte-level tokenizer that has BOS, padding and an end of turn."""
+def save_base_llm(folder: Path, **options: Any) -> Path:
+    """One without a chat template, whose tokens begin with a space, as those of text do."""
+    texts = [f"English: {english} French: {FRENCH[english]}\n" for english in ENGLISH] * 3
+    return save_llm(folder, chat=False, texts=texts, **options)
+
+
+def save_llm(
+    folder: Path,
+    chat: bool = True,
+    width: int = 32,
+    seed: int = 0,
+    texts: list[str] | None = None,
+    **options: Any,
+) -> Path:
+    """A random Llama with a byte-level tokenizer that has BOS, padding and an end of turn; `texts` teach it words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -89,7 +102,7 @@ def save_llm(folder: Path, chat: bool = True, width: int = 32, seed: int = 0, **
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*ENGLISH, *FRENCH.values()] * 3, trainer)
+    tokenizer.train_from_iterator(texts or [*ENGLISH, *FRENCH.values()] * 3, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",

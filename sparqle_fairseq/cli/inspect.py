@@ -15,6 +15,7 @@ import click
 @click.option("--rows", default=8, show_default=True, help="transcripts in the similarity matrix (stage 1)")
 @click.option("--to", metavar="LANG", help="translate an audio file to this language; default: transcribe")
 @click.option("--prefix", metavar="TEXT", help="what the hypothesis begins with; a row's own prefix is first")
+@click.option("--stop", multiple=True, metavar="TEXT", help="what the hypothesis ends before, such as \\n; repeatable")
 @click.option("--beam", default=4, show_default=True, help="beam of the search for the hypothesis")
 @click.option("--speech-encoder", help="where the encoder lies now, if not where it lay in training")
 @click.option("--llm", help="where the LLM lies now, if not where it lay in training")

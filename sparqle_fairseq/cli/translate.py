@@ -60,6 +60,7 @@ CUTS = click.Choice(["vad", "fixed", "none"])
 @click.option("--min-tokens-per-second", type=Number(0, 1000), default=0, metavar="N", help="shortest text (0)")
 @click.option("--repetition-penalty", type=Number(1, 10), default=1, metavar="X", help="above 1: repeats less (1)")
 @click.option("--prefix", default="", metavar="TEXT", help="what every text begins with")
+@click.option("--stop", multiple=True, metavar="TEXT", help="end every text before this, such as \\n; repeatable")
 @click.option("--mbr", is_flag=True, help="of the beams the one that is most like the others")
 @click.option("--flag-unheard", is_flag=True, help="note texts that are as likely without the speech")
 @click.option("--sampling", is_flag=True, help="draw tokens at random; of --beam texts the likeliest")
@@ -104,6 +105,7 @@ def command(
     top_p: float,
     top_k: int,
     seed: int | None,
+    stop: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Translate AUDIO: files of any format and length, folders, or - for standard input.
@@ -147,6 +149,7 @@ def command(
                 top_p,
                 top_k,
                 seed,
+                stop=stop,
             ),
             **options,
         )

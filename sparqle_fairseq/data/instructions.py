@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
 from sparqle_fairseq.data.prompts import PromptBuilder, PromptError
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.keyed_random import text_key
+
+logger = logging.getLogger(__name__)
 
 # Stands in a prompt's ids where the speech goes; no token has a negative id.
 SPEECH_PLACE = -1
@@ -41,6 +44,7 @@ class InstructionSide:
         self.pad = pad
         self.max_tokens = max_tokens
         self.sample_seed = sample_seed
+        self._own_prompts: set[str] = set()  # of rows, that were looked at
         self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
 
     def scored(self, row: ManifestRow) -> dict[str, str | None]:
@@ -56,7 +60,11 @@ class InstructionSide:
             rng = random.Random(f"{self.sample_seed} {epoch} {text_key(row.id)}")
         try:
             task = prompt_task(row, self.style)
-            prompt = self.builder.encode(self.templates.instruction(task, row.tgt_lang, row.prompt, rng))
+            instruction = self.templates.instruction(task, row.tgt_lang, row.prompt, rng)
+            prompt = self.builder.encode(instruction)
+            if row.prompt and row.prompt not in self._own_prompts:
+                self._own_prompts.add(row.prompt)
+                self._look_at(instruction, where)
         except PromptError as error:
             raise PromptError(f"{where}: {error}") from error
         text = answer_text(row, self.style, where)
@@ -75,6 +83,17 @@ class InstructionSide:
             **self.scored(row),
             "utterance": text_key(row.id),
         }
+
+    def _look_at(self, instruction: str, where: str) -> None:
+        """Say where a row's own prompt puts the LLM off; of template files the task says it."""
+        before = self.builder.before_the_answer(instruction)
+        if self.builder.parts_answers(before) and instruction.endswith(before):
+            logger.warning(
+                "%s: its prompt ends in %r, and an answer would have another first token if both were one text; an LLM "
+                "that was not trained on such prompts goes on badly: end it without",
+                where,
+                before[-1:],
+            )
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         # Prompts are padded at their left, so that every answer starts in the same column.

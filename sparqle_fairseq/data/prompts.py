@@ -20,6 +20,8 @@ SPEECH = "{speech}"
 _SPEECH_MARK = "§speech§"
 _ANSWER_MARK = "§answer§"
 _SYSTEM_MARK = "§system§"
+# Of answers: a tokenizer that joins a text to a word behind it joins it to one that begins so.
+_FIRST_LETTERS = "aeinostADEILMORST"
 # Some chat templates write today's date, with this function: every prompt of a model must have the same one. It is the
 # day that Llama 3's template takes where it is told none.
 _DAY = {"%d": "26", "%m": "07", "%Y": "2024", "%y": "24", "%b": "Jul", "%B": "July", "%a": "Fri", "%A": "Friday"}
@@ -82,18 +84,46 @@ class PromptBuilder:
 
     def encode(self, instruction: str) -> Prompt:
         """Ids around the speech for an instruction that holds `{speech}` once."""
+        first, second = self._around_speech(instruction)
+        prefix = [] if self.chats else self._begin_of_sequence()
+        return Prompt((*prefix, *self._ids(first)), tuple(self._ids(second, first)))
+
+    def before_the_answer(self, instruction: str) -> str:
+        """The prompt's text between the speech and the answer."""
+        return self._around_speech(instruction)[1]
+
+    def parts_answers(self, before: str) -> bool:
+        """Whether a prompt that ends in `before` and some answer have other tokens where they meet than as one text.
+
+        A tokenizer whose tokens begin with a space has others where `before` ends in one: the model learned to go on
+        with a token that cannot follow there any more. A space of sentencepiece's own, before the answer of a prompt
+        that ends in none, parts nothing.
+        """
+        return any(self._parts(before, letter) for letter in _FIRST_LETTERS)
+
+    def _parts(self, before: str, answer: str) -> bool:
+        answer = self.answer_opening + answer
+        own = self._ids(answer, self._before_answer, split_special_tokens=True)
+        head = list(self.tokenizer.encode(before, add_special_tokens=False)) if before else []
+        for between in ("",) if not before or before[-1].isspace() else ("", " "):
+            joined = list(self.tokenizer.encode(before + between + answer, add_special_tokens=False))
+            if joined[: len(head) + 1] == [*head, *own[:1]]:
+                return False
+        return True
+
+    def _around_speech(self, instruction: str) -> tuple[str, str]:
+        """The prompt's text before the speech and behind it."""
         if instruction.count(SPEECH) != 1:
             raise PromptError(f"instruction {instruction!r} must hold {{speech}} exactly once")
         marked = instruction.replace(SPEECH, _SPEECH_MARK)
         if self.chats:
-            text, prefix = self._chat(marked), []
+            text = self._chat(marked)
         else:
-            text = f"{self.system}\n{marked}" if self.system else marked
-            text, prefix = text + self.before_answer, self._begin_of_sequence()
+            text = (f"{self.system}\n{marked}" if self.system else marked) + self.before_answer
         parts = text.split(_SPEECH_MARK)
         if len(parts) != 2:
             raise PromptError(f"the chat template of {self._name} repeats or drops the user's text: {text!r}")
-        return Prompt((*prefix, *self._ids(parts[0])), tuple(self._ids(parts[1], parts[0])))
+        return parts[0], parts[1]
 
     def encode_answer(self, text: str) -> list[int]:
         """Ids of an answer, closed by the end-of-turn token. Text that reads like a control token stays text."""

@@ -39,6 +39,7 @@ class PromptTemplates:
         speech: what stands where a wording has `{speech}`; it holds `{speech}` once itself.
         chat_template: whether the tokenizer's chat template is used where it has one.
         before_answer: text between instruction and answer where no chat template is used.
+        stop: texts before which an answer ends, for an LLM that knows no end of turn.
         file: where all this was read.
     """
 
@@ -47,6 +48,7 @@ class PromptTemplates:
     speech: str = SPEECH
     chat_template: bool = True
     before_answer: str = "\n"
+    stop: tuple[str, ...] = ()
     file: Path | None = None
 
     @classmethod
@@ -59,11 +61,11 @@ class PromptTemplates:
             content = _read_file(base) | content
             if _BASE in content:
                 raise PromptError(f"{path}: its {_BASE} {base} has a {_BASE} itself; name that one")
+        stop = _read_stop(path, content.pop(_STOP, None))
         unknown = sorted(set(map(str, content)) - {*PROMPT_TASKS, *_SETTINGS})
         if unknown:
-            raise PromptError(
-                f"{path}: unknown key {unknown[0]!r}; expected {', '.join((*PROMPT_TASKS, *_SETTINGS))} or {_BASE}"
-            )
+            known = ", ".join((*PROMPT_TASKS, *_SETTINGS, _STOP))
+            raise PromptError(f"{path}: unknown key {unknown[0]!r}; expected {known} or {_BASE}")
         settings: dict[str, Any] = {name: content[name] for name in _SETTINGS if name in content}
         if settings.get("system", "") is None:
             del settings["system"]
@@ -74,11 +76,33 @@ class PromptTemplates:
         if "speech" in settings:
             _check_places(path, settings["speech"], known=(SPEECH,))
         wordings = {task: _read_task(path, task, content[task]) for task in PROMPT_TASKS if task in content}
-        return cls(wordings, file=path, **settings)
+        return cls(wordings, file=path, stop=stop, **settings)
 
     def builder(self, tokenizer: Any) -> PromptBuilder:
         """The builder that puts these instructions to the LLM of `tokenizer`."""
         return PromptBuilder(tokenizer, self.system, self.chat_template, self.before_answer)
+
+    def partings(self, builder: PromptBuilder) -> list[str]:
+        """A sentence for each key whose text parts prompt and answer where their tokenizer would join them."""
+        found = {}
+        for task, languages in self.wordings.items():
+            for code, lines in languages.items():
+                for line in lines:
+                    text = line.replace(_LANGUAGE, "French").replace(SPEECH, self.speech)
+                    before = builder.before_the_answer(text)
+                    if not builder.parts_answers(before):
+                        continue
+                    key = f"{task} ({code}, {line!r})"
+                    if builder.chats:
+                        key = "chat_template: true (the tokenizer's own)"
+                    elif self.before_answer:
+                        key = f"before_answer ({self.before_answer!r})"
+                    found[key] = before
+        return [
+            f"{self.file}: {key} ends the prompt in {before[-1:]!r}, and an answer would have another first token if "
+            "both were one text; an LLM that was not trained on such prompts goes on badly: end them without it"
+            for key, before in found.items()
+        ]
 
     def instruction(
         self,
@@ -126,6 +150,7 @@ class PromptTemplates:
         )
 
 
+_STOP = "stop"
 _SETTINGS: dict[str, type] = {"system": str, "speech": str, "chat_template": bool, "before_answer": str}
 
 
@@ -174,6 +199,14 @@ def _read_task(path: Path, task: str, content: Any) -> dict[str, tuple[str, ...]
             _check_places(path, line, known=(SPEECH, _LANGUAGE))
         wordings[key] = tuple(lines)
     return wordings
+
+
+def _read_stop(path: Path, content: Any) -> tuple[str, ...]:
+    """A text, or several, none of them empty."""
+    texts = [content] if isinstance(content, str) else [] if content is None else content
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+        raise PromptError(f"{path}: {_STOP!r} must be a text or a list of texts, none of them empty; found {content!r}")
+    return tuple(texts)
 
 
 def _check_places(path: Path, line: str, known: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ class Contrast:
 def forced_scores(
     decoder: StepDecoder, net_input: dict[str, Any], answers: Sequence[Sequence[int]], *, pad: int, end: int
 ) -> list[list[float]]:
-    """Log-probabilities of the tokens of one answer (closed by the end token) to each utterance of a batch."""
+    """Log-probabilities of the tokens of one answer to each utterance of a batch, its end token's where it has one."""
     found = search(
         decoder,
         net_input,
@@ -48,7 +48,7 @@ def forced_scores(
         keys=torch.arange(len(answers), device=net_input["source"].device),
         prefixes=answers,
     )
-    return [row[0].positional_scores for row in found]
+    return [row[0].positional_scores[: len(answer)] for row, answer in zip(found, answers, strict=True)]
 
 
 def rows_of(net_input: dict[str, Any], rows: Tensor) -> dict[str, Any]:

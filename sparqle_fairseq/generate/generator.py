@@ -17,6 +17,7 @@ from sparqle_fairseq.generate.limits import LengthRule, room
 from sparqle_fairseq.generate.mbr import mbr_order
 from sparqle_fairseq.generate.options import DecodingOptions
 from sparqle_fairseq.generate.search import Hypothesis, SearchSettings, ensemble, search
+from sparqle_fairseq.generate.stopping import StopTexts
 
 # What is said of a hypothesis that was searched again because the first one went round in circles.
 REPETITION = "repetition"
@@ -32,6 +33,7 @@ class HypothesisGenerator:
         decoding: options beyond fairseq's; none is on by default.
         text_of: text of token ids, where loops or likeness of texts are looked at.
         score_reference: score the references and search nothing.
+        stop: texts that end an answer.
         alignment: "hard" or "soft" for fairseq's --print-alignment; None makes no alignments, which cost another pass.
         nbest: so many hypotheses of an utterance get one.
     """
@@ -48,6 +50,7 @@ class HypothesisGenerator:
         decoding: DecodingOptions | None = None,
         text_of: Callable[[Tensor], str] | None = None,
         score_reference: bool = False,
+        stop: StopTexts | None = None,
     ) -> None:
         self.settings, self.lengths = settings, lengths
         self.pad, self.eos = pad, end
@@ -55,6 +58,7 @@ class HypothesisGenerator:
         self.decoding = decoding or DecodingOptions()
         self._text_of = text_of
         self.score_reference = score_reference
+        self.stop = stop
 
     @property
     def symbols_to_strip_from_output(self) -> set[int]:
@@ -70,8 +74,8 @@ class HypothesisGenerator:
     ) -> list[list[dict[str, Any]]]:
         """Hypotheses in fairseq's shape: tokens, score, positional_scores, attention, alignment.
 
-        Also `ended` (`limits.Ended`), `flag`, "repetition" where the guard searched again, and with --speech-contrast
-        `contrast`.
+        Also `ended` (`limits.Ended`), `written` (the tokens that the model wrote, a stop text's too), `flag`,
+        "repetition" where the guard searched again, and with --speech-contrast `contrast`.
 
         Args:
             models: one, or several whose probabilities are averaged.
@@ -129,6 +133,7 @@ class HypothesisGenerator:
             end=self.eos,
             keys=keys,
             prefixes=prefixes,
+            stop=self.stop,
         )
 
     def _references(self, models: Sequence[Any], sample: dict[str, Any]) -> list[list[Hypothesis]]:
@@ -178,7 +183,8 @@ class HypothesisGenerator:
 
     def _contrast(self, models: Sequence[Any], net_input: dict[str, Any], answer: list[list[dict[str, Any]]]) -> None:
         """Give the hypotheses that are asked for their `contrast`."""
-        texts = [[hypothesis["tokens"].tolist() for hypothesis in row[: self.nbest]] for row in answer]
+        # Of a text that --stop ended, what the model wrote: it knows of no end.
+        texts = [[hypothesis["written"].tolist() for hypothesis in row[: self.nbest]] for row in answer]
         kind = self.decoding.speech_contrast
         found = contrasts(models, net_input, texts, kind, pad=self.pad, end=self.eos)
         for row, own in zip(answer, found, strict=True):
@@ -216,6 +222,7 @@ class HypothesisGenerator:
 def _as_fairseqs(hypothesis: Hypothesis) -> dict[str, Any]:
     return {
         "tokens": torch.tensor(hypothesis.tokens),
+        "written": torch.tensor(hypothesis.tokens if hypothesis.written is None else hypothesis.written),
         "score": torch.tensor(hypothesis.score),
         "positional_scores": torch.tensor(hypothesis.positional_scores),
         "attention": None,

@@ -14,6 +14,7 @@ from sparqle_fairseq.data.dataset import SpeechDataset, to_device
 from sparqle_fairseq.generate.attention import frame_rate, query_map, token_centres, token_excess, token_map
 from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.limits import Ended, LengthRule
+from sparqle_fairseq.generate.options import decoding_options
 from sparqle_fairseq.generate.search import SearchSettings
 from sparqle_fairseq.models.stage1.losses import similarity
 from sparqle_fairseq.models.stage1.model import PretrainModel
@@ -91,6 +92,7 @@ def look_into(task: Any, model: Any, dataset: SpeechDataset, indices: Sequence[i
         LengthRule(0, LONGEST_ANSWER, encoder.frame_rate, encoder.sample_rate / encoder.frame_rate),
         pad=dictionary.pad(),
         end=dictionary.eos(),
+        stop=task.stopping(model, decoding_options(task.cfg).stop),
     )
     heard = []
     for index, reference in zip(sample["id"].tolist(), sample["reference"], strict=True):

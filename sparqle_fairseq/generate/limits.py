@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 # Why a hypothesis ended: by itself; at --max-len-a and --max-len-b; at --max-tokens-per-second; for want of room in the
-# model (positions of the Q-Former's text, the LLM's context).
-Ended = Literal["end", "length", "seconds", "room"]
+# model (positions of the Q-Former's text, the LLM's context); before a text of --stop.
+Ended = Literal["end", "length", "seconds", "room", "stop"]
 
 
 @dataclass(frozen=True)

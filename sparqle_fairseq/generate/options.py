@@ -8,6 +8,7 @@ from typing import Any
 from sparqle_fairseq.data.options import choice, plain_options
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.search import SearchSettings
+from sparqle_fairseq.generate.stopping import stop_texts
 
 RERANKINGS = ("none", "mbr")
 CONTRASTS = ("none", "removed", "silence")
@@ -36,6 +37,13 @@ class DecodingOptions:
         default="",
         metadata={"help": "text that every answer begins with; a row's own, in its manifest's column prefix, is first"},
     )
+    stop: str = field(
+        default="",
+        metadata={
+            "help": "text before which every answer ends, such as \\n; may be given more than once. For LLMs that know "
+            "no end of turn; a template file may name its own (key stop)"
+        },
+    )
     rerank: str = choice(
         "none", RERANKINGS, "mbr: put first the hypothesis that is most like the others, by chrF (minimum Bayes risk)"
     )
@@ -61,6 +69,7 @@ def decoding_options(source: Any) -> DecodingOptions:
             f"--min-tokens-per-second {made.min_tokens_per_second:g} is more than --max-tokens-per-second "
             f"{made.max_tokens_per_second:g}; no answer has both"
         )
+    stop_texts(made.stop)  # refuses what cannot be
     if made.repetition_penalty < 1:
         raise SparqleError(f"--repetition-penalty {made.repetition_penalty:g} must be 1 (off) or more")
     return made

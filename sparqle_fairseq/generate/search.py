@@ -16,6 +16,7 @@ from torch import Tensor
 from sparqle_fairseq.generate.limits import Ended, Limits
 from sparqle_fairseq.generate.rules import force_prefixes, free_tokens, only, penalize_repeats
 from sparqle_fairseq.generate.sampling import draw
+from sparqle_fairseq.generate.stopping import Stopped, Stopping, StopTexts, mask_of, scores_of
 
 
 class StepDecoder(Protocol):
@@ -58,6 +59,7 @@ class Hypothesis:
     positional_scores: list[float]  # natural log-probability of each token
     score: float  # sum of positional_scores / len(tokens) ** lenpen
     ended: Ended = "end"
+    written: list[int] | None = None  # what the model wrote in place of the end and before, where a stop text ended it
 
 
 class EnsembleDecoder:
@@ -95,6 +97,7 @@ def search(
     end: int,
     keys: Tensor,
     prefixes: Sequence[Sequence[int]] | None = None,
+    stop: StopTexts | None = None,
 ) -> list[list[Hypothesis]]:
     """Hypotheses of each utterance, best first.
 
@@ -103,7 +106,9 @@ def search(
         keys: (B,) int64 names of the utterances for the random numbers of sampling.
         prefixes: ids that each utterance's hypotheses begin with, and may end with the end token; they come before any
             limit.
+        stop: texts that end a hypothesis as the end token does; they are no part of it.
     """
+    stopping = None if stop is None else Stopping(stop, prefixes, limits.fewest)
     count, beam, device = keys.numel(), settings.beam, keys.device
     finished: list[list[Hypothesis]] = [[] for _ in range(count)]
     logits, state = decoder.start(net_input)  # (B, V)
@@ -129,30 +134,29 @@ def search(
             must_end = must_end & ~force_prefixes(allowed, [prefixes[row] for row in alive.tolist()], step)
         # A hypothesis is cut where it would have gone on: where its likeliest token is not the end that it is given.
         cut = must_end[:, None] & (log_probs.masked_fill(~free, -torch.inf).argmax(dim=-1) != end)  # (B, K)
-        if settings.sampling:
-            token = draw(
-                log_probs.masked_fill(~allowed, -torch.inf),
-                settings.seed,
-                keys[alive],
-                step,
-                topk=settings.sampling_topk,
-                topp=settings.sampling_topp,
-            )
-            origin = torch.arange(beam, device=device).expand_as(token)
-        else:
-            origin, token = _best(log_probs.masked_fill(~allowed, -torch.inf) + scores[:, :, None], 2 * beam)
         rows = torch.arange(alive.numel(), device=device)[:, None]
-        place = log_probs[rows, origin, token]  # (B, C)
-        total = scores.gather(1, origin) + place
-        total = total.masked_fill(~allowed[rows, origin, token], -torch.inf)
+        origin, token, place, total = _candidates(log_probs, allowed, scores, settings, keys[alive], step)  # (B, C)
+        stopped: dict[tuple[int, int], Stopped] = {}
+        if stopping is not None:
+            stopped, early = stopping.look(tokens, origin, token, total.isfinite(), alive)
+            while early:  # as the end token, they may not come yet
+                for row, k, new in early:
+                    allowed[row, k, new] = False
+                origin, token, place, total = _candidates(log_probs, allowed, scores, settings, keys[alive], step)
+                stopped, early = stopping.look(tokens, origin, token, total.isfinite(), alive)
+            token = token.masked_fill(mask_of(stopped, like=token), end)
         for row, k, column in _endings(token, total, origin, end, beam):
             utterance = int(alive[row])
             if len(finished[utterance]) < beam:
                 ids = [*tokens[row, k].tolist(), end]
-                score = float(total[row, column]) / (1 if settings.unnormalized else len(ids) ** settings.lenpen)
                 ended = limits.causes[utterance] if bool(cut[row, k]) else "end"
                 own = [*places[row, k].tolist(), float(place[row, column])]
-                finished[utterance].append(Hypothesis(ids, own, score, ended))
+                written = None
+                if (row, column) in stopped:
+                    found = stopped[row, column]
+                    ids, own, ended, written = [*found.kept, end], scores_of(found, own), "stop", found.written
+                score = float(total[row, column]) / (1 if settings.unnormalized else len(ids) ** settings.lenpen)
+                finished[utterance].append(Hypothesis(ids, own, score, ended, written))
         chosen = _continuing(token, total, end, beam, settings.sampling)  # (B, K) columns of the candidates
         origin, token, place = origin.gather(1, chosen), token.gather(1, chosen), place.gather(1, chosen)
         scores = total.gather(1, chosen)
@@ -168,6 +172,29 @@ def search(
             logits, state = decoder.step(tokens[:, :, -1].flatten(), decoder.reorder(state, kept))
         step += 1
     return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in finished]
+
+
+def _candidates(
+    log_probs: Tensor, allowed: Tensor, scores: Tensor, settings: SearchSettings, keys: Tensor, step: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Next tokens, C of each utterance: their beam, the token, its log-probability and the sum with its beam's."""
+    beam = scores.size(1)
+    rows = torch.arange(scores.size(0), device=scores.device)[:, None]
+    if settings.sampling:
+        token = draw(
+            log_probs.masked_fill(~allowed, -torch.inf),
+            settings.seed,
+            keys,
+            step,
+            topk=settings.sampling_topk,
+            topp=settings.sampling_topp,
+        )
+        origin = torch.arange(beam, device=scores.device).expand_as(token)
+    else:
+        origin, token = _best(log_probs.masked_fill(~allowed, -torch.inf) + scores[:, :, None], 2 * beam)
+    place = log_probs[rows, origin, token]
+    total = (scores.gather(1, origin) + place).masked_fill(~allowed[rows, origin, token], -torch.inf)
+    return origin, token, place, total
 
 
 def _best(candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:

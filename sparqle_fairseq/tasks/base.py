@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from sparqle_fairseq.generate.attention import check_can_look, frame_rate
 from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.limits import LengthRule
 from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options, settings_of
+from sparqle_fairseq.generate.stopping import StopTexts, as_option, as_typed, stop_texts
 from sparqle_fairseq.models.config import AdapterConfig
 from sparqle_fairseq.models.encoders.stored_features import check_sources, settle_encoder
 from sparqle_fairseq.models.encoders.unit_embedding import UnitEmbedding
@@ -41,6 +44,18 @@ from sparqle_fairseq.tasks.validation import check_best_metric, check_options, s
 logger = logging.getLogger(__name__)
 
 NAMED_IN_LOG = 10
+
+
+class Several(argparse.Action):
+    """Keeps each of the texts that an option is given with, as one value."""
+
+    def __call__(self, parser: Any, given: Any, value: Any, name: str | None = None) -> None:
+        before = as_typed(getattr(given, self.dest))
+        setattr(given, self.dest, as_option(dict.fromkeys([*before, value])))
+
+
+def _help_of(name: str) -> str:
+    return next(option.metadata["help"] for option in fields(DecodingOptions) if option.name == name)
 
 
 class SpeechTask(FairseqTask):
@@ -68,6 +83,13 @@ class SpeechTask(FairseqTask):
         self._shown: set[tuple[str, ...]] = set()  # manifests whose sampling is in the log
         self._memory = OutOfMemoryGuard()
         self._best_metric = "loss"
+        self.stops_of_templates: Sequence[str] = ()  # known when `text_side` was made
+
+    @classmethod
+    def add_args(cls, parser: Any) -> None:
+        """fairseq's options of the task's dataclass; --stop may come more than once."""
+        parser.add_argument("--stop", action=Several, default="", metavar="TEXT", help=_help_of("stop"))
+        super().add_args(parser)  # passes over what is there
 
     @classmethod
     def setup_task(cls, cfg: Any, **_: Any) -> SpeechTask:
@@ -87,6 +109,10 @@ class SpeechTask(FairseqTask):
 
     def text_side(self, training: bool, saved: Any) -> TextSide:
         """The stage's side of the text; `saved` are the task options of the checkpoint in use, or None."""
+        raise NotImplementedError
+
+    def text_codec(self, model: Any) -> tuple[Callable[[list[int]], str], Callable[[str], list[int]]]:
+        """The model's tokenizer: text of ids, special tokens and all, and ids of a text, without special tokens."""
         raise NotImplementedError
 
     def room_check(self) -> RoomCheck | None:
@@ -336,6 +362,7 @@ class SpeechTask(FairseqTask):
     ) -> HypothesisGenerator:
         """A generator by fairseq's options `args`, by `decoding` and a `seed` of draws, by default the task's."""
         decoding = decoding or decoding_options(self.cfg)
+        stop = self.stopping(models[0], decoding.stop)
         encoder = models[0].speech_encoder
         settings = settings_of(
             args, int(self.cfg.seed) if seed is None else seed, repetition_penalty=decoding.repetition_penalty
@@ -361,7 +388,13 @@ class SpeechTask(FairseqTask):
             decoding=decoding,
             text_of=self.dictionary.text,
             score_reference=getattr(args, "score_reference", False),
+            stop=stop,
         )
+
+    def stopping(self, model: Any, option: str) -> StopTexts | None:
+        """What ends an answer before its end token: the texts of --stop and of the template file. None where none."""
+        texts = [*stop_texts(option), *self.stops_of_templates]
+        return StopTexts(texts, *self.text_codec(model)) if texts else None
 
     def inference_step(
         self, generator: HypothesisGenerator, models: Sequence[Any], sample: dict[str, Any], **kwargs: Any

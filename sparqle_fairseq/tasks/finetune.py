@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +23,8 @@ from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 from sparqle_fairseq.models.stage2.start import take_adapter_options
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import FinetuneTaskConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class FinetuneTask(SpeechTask):
     needed_column = "tgt_text"
     model_options = SpeechLLMConfig
 
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self._looked_at: set[Any] = set()  # template files
+
     def settle(self, options: Any, from_checkpoint: bool) -> None:
         known = from_checkpoint
         if options.pretrained_adapter and not from_checkpoint:
@@ -62,14 +71,27 @@ class FinetuneTask(SpeechTask):
     def text_side(self, training: bool, saved: Any) -> InstructionSide:
         path = self.cfg.prompt_templates or getattr(saved, "prompt_templates", None)
         templates = PromptTemplates.load(path)
+        self.stops_of_templates = templates.stop
         llm = self.model.llm
+        builder = templates.builder(llm.tokenizer)
+        if templates.file not in self._looked_at:
+            self._looked_at.add(templates.file)
+            for sentence in templates.partings(builder):
+                logger.warning("%s", sentence)
         return InstructionSide(
-            templates.builder(llm.tokenizer),
+            builder,
             templates,
             pad=llm.pad,
             max_tokens=llm.context - self.model.adapter.qformer.config.queries,
             sample_seed=int(self.cfg.seed) if training else None,
             style=self.model.answer,
+        )
+
+    def text_codec(self, model: Any) -> tuple[Callable[[list[int]], str], Callable[[str], list[int]]]:
+        tokenizer = model.llm.tokenizer
+        return (
+            partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False),
+            partial(tokenizer.encode, add_special_tokens=False),
         )
 
     def steps_alone(self) -> bool:

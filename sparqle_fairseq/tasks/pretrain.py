@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fairseq.tasks import register_task
@@ -33,6 +33,10 @@ class PretrainTask(SpeechTask):
         return TranscriptSide(
             self.model.tokenizer, positions, self.model.llm_tokenizer, pairs=bool(self._readers_of_translations())
         )
+
+    def text_codec(self, model: Any) -> tuple[Callable[[list[int]], str], Callable[[str], list[int]]]:
+        tokenizer = model.tokenizer
+        return tokenizer.decode, lambda text: tokenizer.encode(text)[1:-1]
 
     def _readers_of_translations(self) -> list[str]:
         return [name for name in self.model.objective if kind_of(name).reads_translations]

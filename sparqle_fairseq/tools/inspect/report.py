@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from sparqle_fairseq.generate.figures import (
     utterance_figure,
 )
 from sparqle_fairseq.generate.inspection import Look, Similarities, batch_around, compare_batch, look_into
+from sparqle_fairseq.generate.stopping import as_option
 
 if TYPE_CHECKING:
     from sparqle_fairseq.tasks.loading import Trained
@@ -41,6 +43,7 @@ def draw_report(
     rows: int = 8,
     to: str | None = None,
     prefix: str | None = None,
+    stop: Sequence[str] = (),
     beam: int = 4,
     speech_encoder: str | None = None,
     llm: str | None = None,
@@ -58,6 +61,7 @@ def draw_report(
         rows: transcripts in the similarity matrix.
         to: language of an audio file's translation; None transcribes.
         prefix: what the hypothesis begins with, where its row names nothing else; None is the checkpoint's own.
+        stop: texts before which the hypothesis ends; none is those of the checkpoint's training.
         beam: of the search for the hypothesis.
         speech_encoder, llm, cpu: as for `load_trained`.
         audio_root: folder of relative audio paths in the manifest.
@@ -83,6 +87,8 @@ def draw_report(
     trained = load_trained(model, speech_encoder=speech_encoder, llm=llm, cpu=cpu)
     if prefix is not None:
         trained.task.cfg.prefix = prefix
+    if stop:
+        trained.task.cfg.stop = as_option(stop)
     if is_manifest:
         dataset = load_rows(trained, utterance, audio_root, strict_audio)
         index = _index_of(dataset, name, utterance)

@@ -23,6 +23,7 @@ from sparqle_fairseq.generate.inspection import Heard, Look, look_at
 from sparqle_fairseq.generate.interrupt import Deaf, Interruptible, Watch
 from sparqle_fairseq.generate.limits import Ended
 from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options
+from sparqle_fairseq.generate.stopping import as_option
 from sparqle_fairseq.models.encoders import SpeechFeatures
 from sparqle_fairseq.models.encoders.unit_embedding import UnitEmbedding
 from sparqle_fairseq.models.stage2.model import SpeechLLM
@@ -54,6 +55,7 @@ class Settings:
     top_k: int = 0  # draw from so many of the likeliest tokens; 0: from all
     seed: int | None = None  # of the draws; None: that of the checkpoint's training
     nbest: int = 1  # texts of each segment: the best one and its rivals
+    stop: tuple[str, ...] = ()  # what every text ends before
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,7 @@ class Translator:
             repetition_penalty=settings.repetition_penalty,
             loop_guard=settings.guard,
             prefix=settings.prefix,
+            stop=as_option(settings.stop),
             rerank="mbr" if settings.mbr else "none",
             # The recording is heard once for all languages, so silence is not encoded in its place.
             speech_contrast="removed" if settings.flag_unheard else "none",
