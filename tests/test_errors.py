@@ -127,6 +127,19 @@ def test_skip_bad_audio_skips_and_says_so(broken, tmp_path):
     assert "num_updates 4" in done.stdout + done.stderr
 
 
+def test_training_stops_at_a_damaged_recording_or_reads_what_is_left(broken, tmp_path):
+    path = broken.data / "audio" / "train_2.wav"
+    path.write_bytes(path.read_bytes()[:-5])
+    done = pretrain(broken, tmp_path / "run", check=False)
+    assert done.returncode != 0
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert "train_2.wav: about 0.16 ms are lost: the file is truncated, it ends 5 bytes" in sentence
+    assert sentence.endswith("or give --no-strict-audio to read what is left")
+    done = pretrain(broken, tmp_path / "run", "--no-strict-audio", check=True, updates=4)
+    assert "train_2.wav: about 0.16 ms are lost" in done.stdout + done.stderr
+    assert "num_updates 4" in done.stdout + done.stderr
+
+
 def test_a_layer_that_is_none_is_named(world, tmp_path):
     with pytest.raises(SparqleError, match="--encoder-layer top is neither"):
         train_here(pretrain_arguments(world, tmp_path / "run", "--encoder-layer", "top"))

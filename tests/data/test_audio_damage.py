@@ -28,6 +28,11 @@ def cut(data: bytes, share: float = 0.6) -> bytes:
     return data[: int(share * len(data))]
 
 
+def flipped(data: bytes, at: int) -> bytes:
+    """One bit is another."""
+    return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+
+
 # name -> (its bytes, seconds lost: at least and at most, what is said)
 DAMAGED = {
     "cut.wav": (lambda: cut(written("WAV")), 1.1, 1.3, "truncated"),
@@ -39,6 +44,8 @@ DAMAGED = {
     "cut.ogg": (lambda: written("OGG", "VORBIS")[:-50], 0.0, 1.5, "50 bytes of its last page are missing"),
     "cut.webm": (lambda: cut(encoded("libopus", "webm", 48000)), 0.8, 1.6, "truncated"),
     "holes.flac": (lambda: spoiled(encoded("flac", "flac")), 0.1, 1.0, "damaged at"),
+    "flipped.flac": (lambda: flipped(encoded("flac", "flac"), 16_600), 0.07, 0.08, "damaged at"),
+    "flipped-later.flac": (lambda: flipped(encoded("flac", "flac"), 35_000), 0.07, 0.08, "damaged at"),
     "holes.mp3": (lambda: spoiled(mp3()), 0.1, 1.2, "damaged at"),
     "holes-without-length.mp3": (lambda: spoiled(without_length(mp3())), 0.1, 1.2, "damaged at"),
     "holes.aac": (lambda: spoiled(encoded("aac", "adts"), random=True), 0.05, 1.5, "damaged at"),
@@ -89,6 +96,17 @@ def test_a_slice_before_the_damage_is_whole_and_one_across_it_is_not(tmp_path: P
     np.testing.assert_allclose(read_audio(f"{path}:0:8000"), speech()[:8000], atol=1e-4)
     with pytest.raises(DamagedAudioError):
         read_audio(f"{path}:8000:36000")
+
+
+def test_a_slice_behind_a_hole_is_that_part_of_the_whole(tmp_path: Path) -> None:
+    """Of a stream with times, whose packets before the slice are not decoded."""
+    data = encoded("aac", "mpegts")
+    path = tmp_path / "a.ts"
+    packets = len(data) // 188
+    path.write_bytes(data[: 188 * (packets * 35 // 100)] + data[188 * (packets * 45 // 100) :])
+    whole = read_audio(str(path), strict=False)
+    assert 0.2 < measure(str(path), strict=False).account.lost_seconds < 0.8
+    np.testing.assert_allclose(read_audio(f"{path}:40000:2000", strict=False), whole[40000:42000], atol=1e-6)
 
 
 def test_training_refuses_damage_by_itself_and_reads_it_when_told(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import av
@@ -30,7 +29,7 @@ _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "asf", "ogg")  # headers that say how long 
 _STEADY = ("mp3", "mp3float", "mp2", "mp2float", "aac", "alac")
 _WARM_UP = 12  # packets that are decoded first, to see how much the decoder leaves out at the beginning
 _PREROLL = 0.5  # seconds of sound that are decoded before a slice: what a decoder remembers is older nowhere
-_GAP = 0.1  # seconds without sound between two packets, from which on some is lost
+_GAP, _EXACT_GAP = 0.1, 0.001  # seconds that times may be off, and where packets count samples
 _SHORT = 0.1  # seconds by which a `_TIMED` stream may end before it says
 _LONG, _LARGE = 4, 2048  # times as long as the packets before, and bytes: more than a frame
 _LOOSE = 4096  # bytes in an aac file that may be tags
@@ -57,6 +56,7 @@ class _Tally:
 
     raw: bool  # frames without times
     counting: bool = False  # what lies before a slice is not its loss
+    least_gap: float = _GAP  # seconds between two packets, from which on some sound is lost
     good_bytes: int = 0
     good_seconds: float = 0.0
     good_packets: int = 0
@@ -84,7 +84,7 @@ class _Tally:
         if packet.pts is None or packet.time_base is None:
             return gap
         time = packet.pts * packet.time_base
-        if self.next_time is not None and time - self.next_time > _GAP:
+        if self.next_time is not None and time - self.next_time > self.least_gap:
             gap = float(time - self.next_time)
             if self.counting:
                 self.gaps.append(gap)
@@ -183,9 +183,8 @@ def last_sample(source: Source, stated: int) -> int | None:
     return None if last is None or last.pts is None else last.pts + (last.duration or 0)
 
 
-@lru_cache(maxsize=1 << 16)
-def is_unbroken(source: Source) -> bool:
-    """Whether the packets of a flac or Ogg file follow each other without a gap, to the end of the file."""
+def is_unbroken_ogg(source: Source) -> bool:
+    """Whether the pages of an Ogg file, which have checksums, follow each other to the end of the file."""
     tally = _Tally(raw=False, counting=True)
     try:
         with _opened("", source) as (container, stream):
@@ -194,12 +193,11 @@ def is_unbroken(source: Source) -> bool:
             for packet in container.demux(stream):
                 if packet.size:
                     tally.see(packet)
-            ogg = container.format.name == "ogg"
-            says = stream.duration * stream.time_base if ogg and stream.duration else None
+            says = stream.duration * stream.time_base if stream.duration else None
             ends = tally.next_time - (stream.start_time or 0) * stream.time_base if tally.next_time else None
     except (NoSoundError, FFmpegError, ValueError, OSError):
         return False
-    if ogg and (_last_page(source)[0] or (says is not None and ends is not None and says - ends > _GAP)):
+    if _last_page(source)[0] or (says is not None and ends is not None and says - ends > _GAP):
         return False
     return not tally.gaps
 
@@ -218,7 +216,7 @@ def decode(audio: str, source: Source, account: Account, start: int = 0) -> Iter
         if len(container.streams.audio) > 1:
             account.note(f"holds {len(container.streams.audio)} streams of sound; the first was read")
         name = container.format.name
-        tally = _Tally(name in _STREAMS, counting=not start)
+        tally = _Tally(name in _STREAMS, not start, _EXACT_GAP if name in _EXACT else _GAP)
         says = _says(source, container, stream)
         found = Fraction(0)  # seconds from the beginning to where decoding has come
         ended = False
@@ -326,7 +324,6 @@ def _pieces(container: Any, stream: Any, tally: _Tally, start: int) -> Iterator[
                 tally.passed_bytes += packet.size
                 continue
             if skip.resumes():
-                context.flush_buffers()
                 position, gap = skip.position, 0.0
         failed = False
         try:

@@ -34,7 +34,7 @@ def length_of(source: Source) -> tuple[int, int] | None:
         rate = int.from_bytes(head[18:21], "big") >> 4
         return (rate, stated) if stated and _ends_there(source, head, stated) else None
     if head[:4] == b"OggS" and (b"OpusHead" in head or b"\x01vorbis" in head):
-        return rarities(source) if ffmpeg.is_unbroken(source) else None
+        return rarities(source) if ffmpeg.is_unbroken_ogg(source) else None
     return None
 
 
@@ -52,14 +52,6 @@ def _ends_there(source: Source, head: bytes, stated: int) -> bool:
         if number and tail[at : at + 2] == b"\xff\xf8" and tail[at + 4 :].startswith(number.encode()):
             return True
     return ffmpeg.last_sample(source, stated) == stated
-
-
-def ends_well(source: Source, count: int) -> bool:
-    """Whether the last sample decodes."""
-    try:
-        return sum(map(len, read(source, max(0, count - 1), 1, 1))) == 1
-    except (sf.SoundFileError, OSError, RuntimeError, TypeError, ValueError):
-        return False
 
 
 def reads_wav(wav: Wav) -> bool:

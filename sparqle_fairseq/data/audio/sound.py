@@ -80,14 +80,10 @@ class _Layout:
         counts = [part.count for part in self.parts if part.rate == self.rate]
         return None if None in counts or len(counts) < len(self.parts) else sum(filter(None, counts))
 
-    def is_whole(self) -> bool:
-        """Whether nothing is missing at an end or in between, as far as can be told without decoding."""
-        return all(
-            not part.wav.lacking
-            if part.wav is not None
-            else ffmpeg.is_unbroken(part.source) and libsndfile.ends_well(part.source, part.count or 0)
-            for part in self.parts
-        )
+    @property
+    def certain(self) -> bool:
+        """Whether the count is sure without decoding: samples of one size, all of which are there."""
+        return all(part.wav is not None and part.wav.plain and not part.wav.lacking for part in self.parts)
 
 
 @contextmanager
@@ -133,20 +129,17 @@ def measure(audio: str, *, strict: bool = True) -> Measured:
     """
     place, source = _located(audio)
     if place.start is not None and not place.in_zip:
-        whole = measure(place.path, strict=False) if _layout(source).count is None else None
-        if whole is not None:
-            if strict and whole.account.faults:  # whether the slice itself is whole, only decoding it tells
-                with open_sound(audio) as sound:
-                    return Measured(sound.rate, sum(map(len, sound.blocks)), sound.account)
-            return Measured(whole.rate, _wanted(audio, whole.rate, whole.count, place.start, place.length),
-                            whole.account)  # fmt: skip
-        with open_sound(audio) as sound:
-            return Measured(sound.rate, sound.count or 0, sound.account)
-    layout = _layout(source)
-    if layout.count is not None and layout.is_whole():
-        with open_sound(audio) as sound:
-            return Measured(sound.rate, sound.count or 0, sound.account)
-    found = _decoded_length(audio, source.written)
+        whole = measure(place.path, strict=False)
+        count = _wanted(audio, whole.rate, whole.count, place.start, place.length)
+        if not whole.account.faults:
+            return Measured(whole.rate, count, whole.account)
+        found = _decoded_length(audio, source.written)  # only decoding it tells whether the slice itself is whole
+    else:
+        layout = _layout(source)
+        if layout.count is not None and layout.certain:
+            with open_sound(audio) as sound:
+                return Measured(sound.rate, sound.count or 0, sound.account)
+        found = _decoded_length(audio, source.written)
     if strict:
         found.account.refuse_damage()
     return found
