@@ -1,0 +1,114 @@
+"""What programs call: gradio_client against the served page."""
+
+from __future__ import annotations
+
+import http.client
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("gradio_client", reason="the page needs gradio: pip install 'sparqle-fairseq[page]'")
+
+QUICK = {"beam": 1, "tokens_per_second": 4.0, "guard": False}
+
+
+@pytest.fixture
+def client(served):
+    from gradio_client import Client
+
+    return Client(served.url, verbose=False)
+
+
+def translate(client, sound, languages=("fr",), settings=QUICK, **more):
+    from gradio_client import handle_file
+
+    given = {"wording": "1", "instruction": "", **more}
+    audio = handle_file(str(sound))
+    return client.predict(audio, "translate", list(languages), settings, *given.values(), api_name="/translate")
+
+
+def test_a_program_translates_with_its_settings_and_learns_the_limits(served, client, sounds):
+    about = client.predict(api_name="/about")
+    assert about["limits"]["minutes"] == 0.5
+    assert about["model"]["checkpoint"] == "stage2/checkpoint_best.pt"
+    found = translate(client, sounds.speech, ["fr", "German"], {**QUICK, "sampling": True, "seed": 5, "top_p": 0.7})
+    assert [result["language"] for result in found["results"]] == ["fr", "de"]
+    assert [len(result["segments"]) for result in found["results"]] == [2, 2]
+    settings = served.model.asked[0].settings
+    assert (settings.beam, settings.sampling, settings.seed, settings.top_p) == (1, True, 5, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "languages", "said"),
+    [
+        ("long", ["fr"], "this page takes 0.5 minutes"),
+        ("text", ["fr"], "text.wav"),
+        ("speech", ["qqqqq"], "is not a BCP-47 language code"),
+        ("speech", [], "no target language"),
+    ],
+)
+def test_what_cannot_be_met_is_an_error_with_its_sentence(client, sounds, name, languages, said):
+    with pytest.raises(Exception, match=said):
+        translate(client, getattr(sounds, name), languages)
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1:1/talk.wav", "https://example.org/talk.wav"])
+def test_a_url_is_refused_and_nothing_is_fetched(client, place):
+    file = {"path": place, "url": place, "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(Exception, match="fetches nothing from a URL"):
+        client.predict(file, "translate", ["fr"], QUICK, "1", "", api_name="/translate")
+
+
+def test_files_of_the_server_are_not_served_and_answers_forbid_other_servers(served):
+    address = urlsplit(served.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+    for path in ("/etc/passwd", str(served.folder / ".." / "x"), __file__):
+        connection.request("GET", f"/gradio_api/file={path}")
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status in (403, 404), path
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    answer.read()
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_failed_request_tells_no_secrets_and_the_next_one_works(served, client, sounds):
+    served.model.fails = RuntimeError("a secret of the server")
+    with pytest.raises(Exception, match="something went wrong on the server") as found:
+        translate(client, sounds.speech)
+    assert "secret" not in str(found.value)
+    served.model.fails = None
+    assert translate(client, sounds.speech)["results"]
+
+
+def test_a_program_looks_inside(client, sounds):
+    from gradio_client import handle_file
+
+    _, answer = client.predict(handle_file(str(sounds.speech)), 1, "translate", "fr", QUICK, api_name="/look")
+    assert len(answer["texts"]) == 5
+    assert answer["ended"] in ("end", "length")
+
+
+def test_ten_people_at_once_get_their_own_texts_or_the_sentence_of_the_line(served, sounds, together):
+    """Fifty requests; what they were answered is what each recording gives alone."""
+    from gradio_client import Client
+
+    clients = [Client(served.url, verbose=False) for _ in range(10)]
+    wanted = {name: translate(clients[0], getattr(sounds, name), settings=QUICK) for name in ("speech", "other")}
+    outcomes: list[str] = []
+
+    def five(i):
+        name = ("speech", "other")[i % 2]
+        for _ in range(5):
+            try:
+                outcomes.append("own" if translate(clients[i], getattr(sounds, name)) == wanted[name] else "mixed up")
+            except Exception as error:
+                outcomes.append("refused" if "the page is busy" in str(error) else f"failed: {error}")
+
+    together(*(lambda i=i: five(i) for i in range(10)))
+    assert len(outcomes) == 50
+    assert set(outcomes) <= {"own", "refused"}, outcomes
+    assert outcomes.count("own") >= 10
+    with served.service.turns.enter() as turn:
+        assert turn.before() == 0
