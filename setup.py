@@ -71,6 +71,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
+            "scipy>=1.13",
             "ruff>=0.12",
             "mypy>=1.15",
             "types-PyYAML",

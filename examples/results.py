@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparqle_fairseq.files import write_text
 from sparqle_fairseq.scoring.outputs import read_generation
 from sparqle_fairseq.scoring.scores import score
 
@@ -75,6 +75,4 @@ def report(results: Mapping[str, Mapping[str, Any]], languages: Sequence[str], s
 
 
 def write_json(path: Path, content: Any) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
+from sparqle_fairseq.files import write_text
 
 HERE = Path(__file__).resolve().parent
 SAMPLE_RATE = 16000
@@ -40,7 +41,7 @@ def write_audio_list(path: Path, files: list[tuple[Path, int]]) -> None:
     root = files[0][0].parent
     lines = [str(root), *(f"{file.relative_to(root)}\t{length}" for file, length in files)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def mfcc(wave: torch.Tensor) -> torch.Tensor:
@@ -67,7 +68,7 @@ def dump_mfcc(files: list[tuple[Path, int]], folder: Path) -> None:
         wave, _ = soundfile.read(path, dtype="float32")
         features.append(mfcc(torch.from_numpy(wave)).numpy())
     np.save(folder / "train_0_1.npy", np.concatenate(features))
-    (folder / "train_0_1.len").write_text("".join(f"{len(feature)}\n" for feature in features))
+    write_text(folder / "train_0_1.len", "".join(f"{len(feature)}\n" for feature in features))
 
 
 def kmeans_script(name: str) -> str:
@@ -92,7 +93,7 @@ def make_labels(work: Path, clusters: int, seed: int) -> None:
         "--seed", seed, "--percent", 0.1, "--n_init", 3, "--max_no_improvement", 30)  # fmt: skip
     run(sys.executable, kmeans_script("dump_km_label.py"), features, "train", model, 1, 0, labels)
     shutil.move(labels / "train_0_1.km", labels / "train.km")
-    (labels / "dict.km.txt").write_text("".join(f"{cluster} 1\n" for cluster in range(clusters)))
+    write_text(labels / "dict.km.txt", "".join(f"{cluster} 1\n" for cluster in range(clusters)))
 
 
 def train(work: Path, save_dir: Path, seed: int, overrides: list[str]) -> None:

@@ -7,8 +7,6 @@ every command; the folder loads in a second. The numbers are the same.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ sparqle_fairseq.register()
 import torch  # noqa: E402
 
 from sparqle_fairseq.errors import SparqleError  # noqa: E402
+from sparqle_fairseq.files import folder_written_whole  # noqa: E402
 from sparqle_fairseq.models.llm.files import LLMFiles  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -40,11 +39,9 @@ def convert(source: Path, target: Path, dtype: str) -> str:
     model.hf_quantizer, model.is_quantized = None, False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(DTYPES[dtype]).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    os.replace(partial, target)
+    with folder_written_whole(target) as folder:
+        model.to(DTYPES[dtype]).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     config = model.config
     return (
         f"{target}: {config.model_type}, {model.num_parameters():,} parameters, {config.num_hidden_layers} layers, "

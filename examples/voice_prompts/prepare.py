@@ -1,7 +1,6 @@
 """Make 16 kHz FLAC files and manifests (train, valid, test, control) from the unpacked prompt packages."""
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,8 @@ import soundfile
 from prompt_rows import SAMPLE_RATE, Row, derange_audio, table, write_manifest
 from prompt_splits import group_by_text, split_prompts
 from prompt_texts import clean_text, is_sentence, read_prompts, words
+
+from sparqle_fairseq.files import written_whole
 
 TARGETS = ("fr", "es")
 TEXT_FILE = "usr/share/doc/asterisk-core-sounds-{lang}/core-sounds-{lang}.txt"
@@ -112,9 +113,8 @@ def decode_all(prompts: Sequence[Prompt], build: Path) -> dict[str, Clip]:
         audio = f"audio/{prompt.id}.flac"
         final = build / audio
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.with_suffix(".partial")
-        soundfile.write(partial, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        os.replace(partial, final)
+        with written_whole(final) as file:
+            soundfile.write(file, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
         level = samples / 32768
         clips[prompt.id] = Clip(audio, len(samples), float(np.sqrt(np.mean(level**2))), float(np.abs(level).max()))
         if number % 100 == 0 or number == len(prompts):

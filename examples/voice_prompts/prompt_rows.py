@@ -1,11 +1,12 @@
 """Manifest rows: writing them, exchanging their audio for the shuffled control, counting them."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+
+from sparqle_fairseq.files import write_text
 
 SAMPLE_RATE = 16_000
 
@@ -30,9 +31,7 @@ def write_manifest(path: Path, rows: Sequence[Row]) -> None:
         "\t".join(field.name for field in fields(Row)),
         *("\t".join(map(str, astuple(row))) for row in rows),
     ]
-    partial = path.with_suffix(".partial")
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def derange_audio(rows: Sequence[Row], seed: int) -> list[Row]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
+from sparqle_fairseq.files import folder_written_whole
 
 SPECIFICATION = "WhisperSpec"
 GELU = 3  # CTranslate2's number of the exact (erf) GELU
@@ -206,18 +206,15 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     )
     check_complete(weights, config)
 
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-    config.save_pretrained(partial)
-    transformers.GenerationConfig(**options, max_length=shape["max_target_positions"]).save_pretrained(partial)
-    transformers.WhisperFeatureExtractor(
-        feature_size=shape["num_mel_bins"], chunk_length=LONGEST_SECONDS
-    ).save_pretrained(partial)
-    shutil.copy(source / "tokenizer.json", partial)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(partial, out)
+    with folder_written_whole(out) as folder:
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        config.save_pretrained(folder)
+        transformers.GenerationConfig(**options, max_length=shape["max_target_positions"]).save_pretrained(folder)
+        transformers.WhisperFeatureExtractor(
+            feature_size=shape["num_mel_bins"], chunk_length=LONGEST_SECONDS
+        ).save_pretrained(folder)
+        shutil.copy(source / "tokenizer.json", folder)
+        shutil.rmtree(out, ignore_errors=True)
     return {
         part: sum(tensor.numel() for name, tensor in weights.items() if name.startswith(f"model.{part}."))
         for part in ("encoder", "decoder")

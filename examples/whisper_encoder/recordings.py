@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from pipeline import Command, run_together
+
+from sparqle_fairseq.files import read_lines, write_text
 
 HERE = Path(__file__).resolve().parent
 TEST, CONTROL = "test_asr", "test_asr_shuffled"
@@ -37,9 +38,7 @@ def prepare(build: Path, seed: int, started: float, test: int = 60, threads: int
 
 def with_answers(source: Path, target: Path) -> None:
     """The manifest of stage 1 as one of stage 2: what the LLM is to answer is the transcript."""
-    lines = [line.split("\t") for line in source.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split("\t") for line in read_lines(source, "manifest")]
     column = lines[0].index("src_text")
     rows = [[*lines[0], "tgt_text", "tgt_lang"], *([*line, line[column], "en"] for line in lines[1:])]
-    partial = target.with_suffix(".part")
-    partial.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-    os.replace(partial, target)
+    write_text(target, "".join("\t".join(row) + "\n" for row in rows))

@@ -236,6 +236,15 @@ class TestReferences:
                 torch.testing.assert_close(row[0]["positional_scores"], scores, **CLOSE)
                 assert float(row[0]["score"]) == pytest.approx(float(scores.mean()), abs=1e-4)
 
+    @pytest.mark.parametrize(
+        ("options", "power"), [({"lenpen": 0.5}, 0.5), ({"lenpen": 2.0}, 2.0), ({"unnormalized": True}, 0.0)]
+    )
+    def test_their_score_is_by_the_length_penalty_as_a_hypothesis_has_it(self, stage2, options, power):
+        generator = build_generator(stage2, score_reference=True, **options)
+        for (reference,) in generator.generate([stage2.model], batch(stage2, "test_fr", range(3))):
+            total = float(reference["positional_scores"].sum())
+            assert float(reference["score"]) == pytest.approx(total / len(reference["tokens"]) ** power, rel=1e-5)
+
     def test_without_references_there_is_nothing_to_score(self, stage2):
         sample = {**batch(stage2, "test_fr", range(2)), "target": None}
         with pytest.raises(SparqleError, match="a row of this batch has none"):
@@ -325,6 +334,7 @@ class TestMinimumBayesRisk:
         assert mbr_order(texts, [0.0] * 4, sampled=True)[0] == 2
         # In a beam the likely ones count more than the many.
         assert mbr_order(texts, [-0.1, -9, -9, -9], sampled=False)[0] == 0
+        assert mbr_order(texts, [-0.1, -9, -9, -9], sampled=True)[0] == 2, "how often it was drawn says it already"
         assert mbr_order(["a b", "a b"], [-1.0, -2.0], sampled=False) == [0, 1]
 
     def test_posterior_shares_add_up(self):

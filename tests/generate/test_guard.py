@@ -46,8 +46,25 @@ def test_people_who_repeat_themselves_are_left_alone(text):
 def test_repetition_counts_the_characters_that_are_repeated():
     assert longest_repetition("so abcabcabcabc then") == 12
     assert longest_repetition("so yes yes yes yes") == 17  # with the spaces
-    assert longest_repetition("abcabcabc") == 0  # three times
+    assert longest_repetition("so abcabcabc then, and so on") == 0  # three times
 
 
 def test_a_script_with_long_bytes_is_not_taken_for_repetition():
     assert compression(HINDI) < 2 < len(HINDI.encode()) / len(HINDI) * compression(HINDI)
+
+
+@pytest.mark.parametrize(("times", "loops"), [("abcde " * 4, True), ("abcd " * 4, False), ("abcdefgh " * 3, False)])
+def test_a_loop_comes_four_times_and_fills_24_characters(times, loops):
+    """24 of them, 20, and 27 that come three times."""
+    assert is_loop(f"It is so: {times}and no more of this.") == loops
+
+
+def test_a_loop_with_small_changes_deflates():
+    """Nothing is repeated on end, but it says the same again and again; three times is not yet enough."""
+    ends = ["mat", "hat", "mat", "bat", "mat", "hat", "bat"] * 3
+    again = " ".join(f"the cat sat on the {end}" for end in ends)
+    assert longest_repetition(again) == 0
+    assert is_loop(again)
+    thrice = "the red house and the blue house, " * 3
+    assert 2.4 < compression(thrice) < 2.8
+    assert not is_loop(thrice)

@@ -161,49 +161,78 @@ def test_sampling_repeats_with_its_seed_and_differs_without(stage2):
         stage2.task.cfg.seed = 1
 
 
-class Urn:
-    """Draws the token 1, 2 or 3 with fixed probabilities, then ends (0)."""
+class Table:
+    """Says what a table of probabilities has for what was said so far; 0 ends, and 3 is padding."""
 
-    vocab_size = 5
-    probabilities = (0.0, 0.5, 0.3, 0.2, 0.0)
+    vocab_size = 4
+
+    def __init__(self, table):
+        self.table = table
 
     def start(self, net_input):
-        return torch.tensor(self.probabilities).log().expand(net_input, -1), None
+        return self._row(()).expand(net_input, -1), [()] * net_input
 
     def step(self, tokens, state):
-        return torch.tensor([0.0, -math.inf, -math.inf, -math.inf, -math.inf]).expand(tokens.numel(), -1), state
+        state = [(*said, token) for said, token in zip(state, tokens.tolist(), strict=True)]
+        return torch.stack([self._row(said) for said in state]), state
 
     def reorder(self, state, rows):
-        return state
+        return [state[row] for row in rows.tolist()]
+
+    def _row(self, said):
+        return torch.tensor([*self.table.get(said, (1, 0, 0)), 0.0]).log()
 
 
-def draw(count, **settings):
-    found = search(
-        Urn(), count, SearchSettings(beam=1, sampling=True, **settings), Limits.at_most(torch.full((count,), 5)),
-        pad=4, end=0, keys=torch.arange(count),
-    )  # fmt: skip
-    return [row[0].tokens[0] for row in found]
+def found_in(table, beam, **settings):
+    limits = Limits.at_most(torch.tensor([5]))
+    return search(Table(table), 1, SearchSettings(beam, **settings), limits, pad=3, end=0, keys=torch.arange(1))[0]
 
 
-def test_sampling_follows_the_probabilities():
-    drawn = draw(4000)
-    assert [drawn.count(t) / 4000 for t in (1, 2, 3)] == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+def test_an_end_beyond_the_beams_best_is_no_hypothesis():
+    """One beam: the end is the second best, so the text goes on, though it would then be the first to be finished."""
+    (hypothesis,) = found_in({(): (0.4, 0.6, 0)}, beam=1)
+    assert hypothesis.tokens == [1, 0]
+    # Two beams: after 1 and 2, the two ends are third and fourth (0.18 and 0.12 against 0.42 and 0.28).
+    table = {(): (0, 0.6, 0.4), (1,): (0.3, 0.7, 0), (2,): (0.3, 0, 0.7)}
+    assert [h.tokens for h in found_in(table, beam=2)] == [[1, 1, 0], [2, 2, 0]]
 
 
-def test_topk_and_topp_leave_the_unlikely_out():
-    assert set(draw(500, sampling_topk=1)) == {1}
-    assert set(draw(500, sampling_topk=2)) == {1, 2}
-    assert set(draw(500, sampling_topp=0.4)) == {1}
-    assert set(draw(500, sampling_topp=0.7)) == {1, 2}
+def test_a_search_by_hand():
+    """Greedy takes 1 and pays for it; two beams find 2, which is likelier in the end."""
+    table = {(): (0, 0.6, 0.4), (1,): (0.4, 0.35, 0.25), (2,): (0.9, 0.1, 0)}
+    (greedy,) = found_in(table, beam=1)
+    assert greedy.tokens == [1, 0]
+    best, second = found_in(table, beam=2, lenpen=0.0)
+    assert (best.tokens, second.tokens) == ([2, 0], [1, 0])
+    assert best.score == pytest.approx(math.log(0.4 * 0.9))
+    assert best.positional_scores == pytest.approx([math.log(0.4), math.log(0.9)])
 
 
-def test_an_ensemble_takes_the_mean_probability(stage1):
-    decoder = stage1.model.step_decoder()
-    sample = batch(stage1, "test", range(2))["net_input"]
-    with torch.no_grad():
-        alone = decoder.start(sample)[0].softmax(dim=-1)
-        joined = EnsembleDecoder([decoder, decoder]).start(sample)[0].softmax(dim=-1)
-    torch.testing.assert_close(joined, alone, atol=1e-6, rtol=1e-5)
+def test_the_temperature_of_a_sample_is_that_of_its_scores():
+    """At 2 a probability is its root, and all are made to sum to 1."""
+    roots = [math.sqrt(p) for p in (0.1, 0.6, 0.3)]
+    for hypothesis in found_in({(): (0.1, 0.6, 0.3)}, beam=3, sampling=True, temperature=2.0):
+        first = hypothesis.tokens[0]
+        assert hypothesis.positional_scores[0] == pytest.approx(math.log(roots[first] / sum(roots)))
+
+
+def test_the_penalty_counts_for_what_a_beam_itself_has_said():
+    """After 1 a second 1 has 0.6 squared, 0.36, and 2 its 0.39; after 2 nothing of 1 changes."""
+    table = {(): (0, 0.5, 0.5), (1,): (0.01, 0.6, 0.39), (2,): (0.01, 0.6, 0.39)}
+    found = {tuple(h.tokens): h.positional_scores[1] for h in found_in(table, beam=2, repetition_penalty=2.0)}
+    assert found == pytest.approx({(1, 2, 0): math.log(0.39), (2, 1, 0): math.log(0.6)})
+
+
+def test_an_ensemble_takes_the_mean_probability_of_different_models():
+    """(0.8 + 0.2) / 2, and not the root of 0.8 * 0.2: with logarithms in the place of probabilities 2 would win."""
+    one = {(): (0, 0.8, 0.2), (1,): (0.5, 0.5, 0)}
+    other = {(): (0, 0.1, 0.9), (1,): (0.1, 0.1, 0.8)}
+    joined = EnsembleDecoder([Table(one), Table(other)])
+    logits, state = joined.start(2)
+    assert logits.softmax(dim=-1)[0].tolist() == pytest.approx([0, 0.45, 0.55, 0])
+    logits, _ = joined.step(torch.tensor([2, 1]), joined.reorder(state, torch.tensor([1, 0])))
+    assert logits.softmax(dim=-1)[0].tolist() == pytest.approx([1, 0, 0, 0])
+    assert logits.softmax(dim=-1)[1].tolist() == pytest.approx([0.3, 0.3, 0.4, 0])
 
 
 @pytest.mark.parametrize(("name", "value"), [("diverse_beam_groups", 2), ("match_source_len", True), ("nbest", 9)])

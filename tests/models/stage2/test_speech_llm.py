@@ -75,9 +75,13 @@ def test_wordings_are_drawn_by_seed_epoch_and_utterance(stage2):
     dataset.set_epoch(1)
     first = [dataset[i]["prompt"] for i in range(len(dataset))]
     assert first == [dataset[i]["prompt"] for i in range(len(dataset))]
-    dataset.text.sample_seed = 1 if stage2.task.cfg.seed != 1 else 2
-    if dataset.text.sample_seed != stage2.task.cfg.seed:
-        assert first != [dataset[i]["prompt"] for i in range(len(dataset))]
+    utterances = {tuple(prompt) for prompt in first}
+    assert len(utterances) > 2 * len({dataset.row(i).tgt_lang for i in range(len(dataset))}), "by utterance"
+    dataset.set_epoch(2)
+    assert first != [dataset[i]["prompt"] for i in range(len(dataset))], "by epoch"
+    dataset.set_epoch(1)
+    dataset.text.sample_seed += 1
+    assert first != [dataset[i]["prompt"] for i in range(len(dataset))], "by seed"
     stage2.task.datasets.pop("train2")
 
 
