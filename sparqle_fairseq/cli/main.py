@@ -53,6 +53,10 @@ class Commands(click.Group):
             return None
         return importlib.import_module(f"sparqle_fairseq.cli.{COMMANDS[name]}").command
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands alone: with the two options that every program has, they would not fit a screen."""
+        self.format_commands(ctx, formatter)
+
     def get_help(self, ctx: click.Context) -> str:
         """Without empty lines, so that it fits a screen."""
         return "\n".join(line for line in super().get_help(ctx).splitlines() if line)

@@ -33,7 +33,7 @@ def dataset(kind: str) -> FairseqSpeechDataset:
 
 def batches(data: FairseqSpeechDataset, kind: str, epoch: int, multiple: int) -> list[np.ndarray]:
     """Those of the task's own iterator, shuffled as training shuffles them."""
-    task = PretrainTask(SimpleNamespace(max_source_positions=None))
+    task = PretrainTask(SimpleNamespace(max_source_positions=None, bleu_tokenizer=None))
     iterator = task.get_batch_iterator(
         data, max_tokens=125 * KINDS[kind], seed=1, epoch=epoch, required_batch_size_multiple=multiple
     )
