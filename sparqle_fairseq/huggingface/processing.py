@@ -305,7 +305,7 @@ class SparqleProcessor(ProcessorMixin):
         ids = list(builder._begin_of_sequence()) if add_special_tokens else []
         first = builder._ids(parts[0])
         ids = first if ids and first[:1] == ids else [*ids, *first]
-        for before, part, wave in zip(parts, parts[1:], waves, strict=False):
+        for before, part, wave in zip(parts[:-1], parts[1:], waves, strict=True):
             ids += [self.audio_token_id] * self.places(len(wave))
             ids += builder._ids(part, before)
         return ids

@@ -5,6 +5,7 @@ Plain PyTorch. B utterances, Q queries, H hidden size.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -46,7 +47,7 @@ class NoOptions:
     """An objective without options."""
 
 
-class Objective:
+class Objective(ABC):
     """One thing that stage 1 can learn from: a subclass, in a file of its own, with `register_objective`.
 
     The adapter makes one of each that is asked for, registers what `build` gives as its own parts, and in each step
@@ -83,9 +84,9 @@ class Objective:
         """Take the criterion's options, before the first step. Raises `SparqleError` for those that cannot be."""
         self.loss_options = plain_options(self.LossOptions, options)
 
+    @abstractmethod
     def sums(self, adapter: Any, batch: Stage1Batch) -> Sums:
         """`sum` and `count` of a batch's losses, and what `rates` and `means` name."""
-        raise NotImplementedError
 
 
 def count_of(losses: Tensor) -> Tensor:
