@@ -21,6 +21,7 @@ def test_the_core_works_where_fairseq_cannot_be_imported(tmp_path):
     said = done.stdout.splitlines()
     assert said[-1] == "done", done.stdout
     starts = ["imported", "register:", "encoder:", "stage 1: loss", "stage 1 writes", "stage 2: loss", "stage 2 writes"]
+    starts += ["translate --hf writes", "transformers writes"]
     assert [line.startswith(start) for line, start in zip(said, starts, strict=False)] == [True] * len(starts)
     for line in said[1:3]:
         assert "needs the package fairseq" in line

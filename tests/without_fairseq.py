@@ -144,6 +144,7 @@ def use_transformers(model: Any, options: dict[str, Any], folder: Path) -> None:
     from transformers import AutoModelForMultimodalLM, AutoProcessor
 
     write_model(model, options, folder / "model")
+    translate_the_folder(folder)
     processor = AutoProcessor.from_pretrained(folder / "model")
     found = AutoModelForMultimodalLM.from_pretrained(folder / "model")
     waves = [tiny.tones("red fox"), tiny.tones("cat")]
@@ -157,6 +158,35 @@ def use_transformers(model: Any, options: dict[str, Any], folder: Path) -> None:
     with torch.no_grad():
         assert torch.equal(back(**asked).logits, found(**asked).logits)
     print(f"transformers writes: {processor.batch_decode(ids)}")
+
+
+def translate_the_folder(folder: Path) -> None:
+    """What a person gets of it: `sparqle translate --hf`, and the model behind the page."""
+    import json
+
+    import soundfile
+    import tiny
+
+    from sparqle_fairseq.cli.main import main
+    from sparqle_fairseq.data.segments import Segment
+    from sparqle_fairseq.tools.page.model import load_checkpoint
+    from sparqle_fairseq.tools.translate.translator import Settings, Target
+
+    wave, place = tiny.tones("red fox"), folder / "model"
+    soundfile.write(folder / "fox.wav", wave, 16000, subtype="FLOAT")
+    quick = ["--beam", "2", "--tokens-per-second", "5", "--segment", "none", "--cpu"]
+    for which in ("--hf", "--model"):
+        output = folder / f"fox{which}.json"
+        code = main(["translate", str(folder / "fox.wav"), "--to", "fr", which, str(place), *quick, "-o", str(output)])
+        assert code == 0, code
+    (found,) = json.loads(output.read_text())["segments"]
+    assert json.loads((folder / "fox--hf.json").read_text())["segments"] == [found]
+    page = load_checkpoint(str(place), cpu=True)
+    assert page.can_translate
+    settings = Settings(beam=2, tokens_per_second=5)
+    ((text,),) = page.translate([Segment(0, wave)], [Target("translation", "fr")], settings, lambda: None)
+    assert text.text == found["text"]
+    print(f"translate --hf writes: {[text.text]}")
 
 
 def generate(model: Any, batch: dict[str, Any], pad: int, end: int) -> list[list[int]]:

@@ -33,7 +33,8 @@ CUTS = click.Choice(["vad", "fixed", "none"])
 
 @click.command(short_help="Translate recordings of any length.")
 @click.argument("audio", nargs=-1)
-@click.option("--model", required=True, metavar="CKPT", help="checkpoint of fairseq-train")
+@click.option("--model", metavar="CKPT", help="checkpoint of fairseq-train, or a folder of export-hf")
+@click.option("--hf", metavar="DIR", help="folder of export-hf or its hub id; needs no fairseq")
 @click.option("--to", metavar="LANGS", help="languages to translate into, such as fr,de")
 @click.option("--task", type=click.Choice(["translate", "transcribe"]), default="translate")
 @click.option("--from", "spoken", metavar="LANG", help="language that is spoken")
@@ -81,6 +82,8 @@ CUTS = click.Choice(["vad", "fixed", "none"])
 @click.option("--cpu", is_flag=True, help="do not use a GPU")
 def command(
     audio: tuple[str, ...],
+    model: str | None,
+    hf: str | None,
     as_json: bool,
     form: str | None,
     output: Path | None,
@@ -112,15 +115,18 @@ def command(
 
     \b
       sparqle translate talk.mp3 --to fr --model CKPT
-      sparqle translate talks/ --to fr,de --format srt -o subtitles/ --model CKPT
+      sparqle translate talks/ --to fr,de --format srt -o subtitles/ --hf DIR
     """
     if as_json and (form not in (None, "json") or output is not None):
         raise click.UsageError("--json is JSON on standard output; leave out --format and --output")
     if not cues and (cue_width or cue_seconds):
         raise click.UsageError("--cue-width and --cue-seconds say how to cut cues; leave out --no-cues")
-    from sparqle_fairseq import register
+    if (model is None) == (hf is None):
+        raise click.UsageError("give a checkpoint with --model, or a folder of export-hf with --hf")
+    if hf is None and not Path(str(model)).is_dir():
+        from sparqle_fairseq import register
 
-    register()
+        register()
     from sparqle_fairseq.data.segments import SpeechRule
     from sparqle_fairseq.tools.translate.cues import CueRule
     from sparqle_fairseq.tools.translate.run import Request, run
@@ -129,6 +135,8 @@ def command(
     failed = run(
         Request(
             audio=audio,
+            model=model or "",
+            hf=hf,
             form="json" if as_json else form,
             output=output,
             cues=CueRule(cue_width or CueRule.width, cue_seconds or CueRule.seconds) if cues else None,

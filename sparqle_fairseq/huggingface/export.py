@@ -16,7 +16,7 @@ from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import folder_written_whole, write_text
 from sparqle_fairseq.huggingface.configuration import SparqleAdapterConfig, SparqleConfig
-from sparqle_fairseq.huggingface.folder import WEIGHTS
+from sparqle_fairseq.huggingface.folder import TRAINING, WEIGHTS
 from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
 from sparqle_fairseq.huggingface.processing import AUDIO_TOKEN, SparqleProcessor, frame_rule
 from sparqle_fairseq.models.encoders import SpeechEncoder
@@ -24,8 +24,6 @@ from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.llm.llm import LanguageModel
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 
-# What a fairseq checkpoint says of its training, for the way back.
-TRAINING = "fairseq.json"
 LORA_FIELDS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target")
 
 

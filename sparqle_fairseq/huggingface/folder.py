@@ -24,6 +24,8 @@ from sparqle_fairseq.models.llm.llm import LanguageModel
 
 CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
 INDEX = "model.safetensors.index.json"
+# What a fairseq checkpoint says of its training, for the way back.
+TRAINING = "fairseq.json"
 # Of a hub's repository: what a model and its processor are made of, and no code.
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.yaml"]
 _FROZEN = ("language_model.", "speech_encoder.")

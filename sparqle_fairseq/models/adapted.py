@@ -61,14 +61,18 @@ class AdaptedModel(nn.Module):
         self.identity = identity
         self.num_updates = 0
 
+    def hear(self, source: Tensor, padding_mask: Tensor) -> SpeechFeatures:
+        """What the encoder gives for waveforms (B, S), all layers where they are wanted; features pass as they are."""
+        if source.dim() == 2:
+            return self.speech_encoder(source, padding_mask)
+        return SpeechFeatures(source, padding_mask)
+
     def encode_speech(self, source: Tensor, padding_mask: Tensor) -> SpeechFeatures:
-        """Features of waveforms (B, S); features (B, T, W) pass as they are. In the adapter's precision.
+        """Features of waveforms (B, S); what `hear` gave passes as it is. In the adapter's precision.
 
         Where the encoder gives all its layers, their learned sum.
         """
-        features = SpeechFeatures(source, padding_mask)
-        if source.dim() == 2:
-            features = self.speech_encoder(source, padding_mask)
+        features = self.hear(source, padding_mask)
         values = features.values.to(self.adapter_dtype)
         mix = getattr(self.adapter, "layer_mix", None)
         if mix is not None:

@@ -25,10 +25,10 @@ from sparqle_fairseq.data.units import UnitFile, read_units
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.fairseq_fixes import early_stopping
 from sparqle_fairseq.fairseq_fixes.out_of_memory import OutOfMemoryGuard
+from sparqle_fairseq.generate.asking import make_generator
 from sparqle_fairseq.generate.attention import check_can_look, frame_rate
 from sparqle_fairseq.generate.generator import HypothesisGenerator
-from sparqle_fairseq.generate.limits import LengthRule
-from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options, settings_of
+from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options
 from sparqle_fairseq.generate.stopping import StopTexts, as_option, as_typed, stop_texts
 from sparqle_fairseq.models.config import AdapterConfig
 from sparqle_fairseq.models.encoders.stored_features import check_sources, settle_encoder
@@ -363,32 +363,10 @@ class SpeechTask(FairseqTask):
         """A generator by fairseq's options `args`, by `decoding` and a `seed` of draws, by default the task's."""
         decoding = decoding or decoding_options(self.cfg)
         stop = self.stopping(models[0], decoding.stop)
-        encoder = models[0].speech_encoder
-        settings = settings_of(
-            args, int(self.cfg.seed) if seed is None else seed, repetition_penalty=decoding.repetition_penalty
-        )
-        alignment = getattr(args, "print_alignment", None)
-        if alignment:
+        if getattr(args, "print_alignment", None):
             logger.info("A- lines: frames of %g seconds and tokens, both from 0", 1 / frame_rate(models[0]))
-        return HypothesisGenerator(
-            settings,
-            LengthRule(
-                args.max_len_a,
-                args.max_len_b,
-                encoder.frame_rate,
-                encoder.sample_rate / encoder.frame_rate,
-                args.min_len,
-                decoding.min_tokens_per_second,
-                decoding.max_tokens_per_second,
-            ),
-            pad=self.dictionary.pad(),
-            end=self.dictionary.eos(),
-            alignment=alignment,
-            nbest=args.nbest,
-            decoding=decoding,
-            text_of=self.dictionary.text,
-            score_reference=getattr(args, "score_reference", False),
-            stop=stop,
+        return make_generator(
+            models[0], self.dictionary, args, decoding, int(self.cfg.seed) if seed is None else seed, stop
         )
 
     def stopping(self, model: Any, option: str) -> StopTexts | None:

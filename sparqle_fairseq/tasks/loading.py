@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from fairseq import checkpoint_utils
 
-from sparqle_fairseq.data.dataset import SpeechDataset
+from sparqle_fairseq.data.dataset import SpeechDataset, TextSide
 from sparqle_fairseq.errors import SparqleError, reason, sentence_of
 from sparqle_fairseq.models.encoders.place import EncoderPlace
+from sparqle_fairseq.models.llm.files import without_progress_bar
 from sparqle_fairseq.tasks import registration as _registration  # noqa: F401
 from sparqle_fairseq.tasks.base import SpeechTask
 
@@ -25,6 +26,25 @@ class Trained(NamedTuple):
     model: Any
     cfg: Any
     device: torch.device
+
+    @property
+    def spoken(self) -> str:
+        """BCP-47 code of the language that it was trained to hear."""
+        return str(getattr(self.cfg.task, "src_lang", None) or "en")
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """Where its speech encoder and its LLM came from; an empty text for what it has none of."""
+        options = self.cfg.model
+        return str(getattr(options, "speech_encoder", "") or ""), str(getattr(options, "llm", "") or "")
+
+    def text_side(self) -> TextSide:
+        """What is made of the text of a row, with the prompts of its training."""
+        return self.task.text_side(False, self.cfg.task)
+
+    def use_templates(self, path: str) -> None:
+        """Ask by this template file from now on."""
+        self.task.cfg.prompt_templates = path
 
 
 def load_trained(
@@ -111,14 +131,6 @@ def _is_path(place: str) -> bool:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Without fairseq's warnings of the torch functions it still uses, and without transformers' progress bar."""
-    from transformers.utils import logging as transformers_logging
-
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+    with without_progress_bar(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield

@@ -29,14 +29,16 @@ def place(world, tmp_path, monkeypatch):
     cfg = OmegaConf.to_container(built.cfg, resolve=True, enum_to_str=True)
     save(tmp_path / "checkpoint_last.pt", checkpoint_state(cfg, built.model.state_dict(), {}))
     speech, rate = soundfile.read(Path(__file__).parents[1] / "data" / "speech.flac")
-    soundfile.write(tmp_path / "talk.wav", speech, rate)
+    (tmp_path / "talks").mkdir()
+    for name in ("talk.wav", "talks/one.wav", "talks/two.wav"):
+        soundfile.write(tmp_path / name, speech, rate)
     return tmp_path
 
 
 def test_every_step_of_the_document_runs(place):
     names: dict = {}
     steps = [match.groupdict() for match in STEPS.finditer(TEXT)]
-    assert sum(step["command"] is not None for step in steps) == 4
+    assert sum(step["command"] is not None for step in steps) == 5
     assert sum(step["python"] is not None for step in steps) == 4
     for step in steps:
         if step["command"] is not None:
@@ -46,5 +48,8 @@ def test_every_step_of_the_document_runs(place):
             exec(compile(step["python"], "huggingface.md", "exec"), names)
     assert names["model"].adapter.projector.weight.grad.abs().sum() > 0
     assert len(names["pieces"]) == 2
+    assert sorted(path.name for path in (place / "subtitles").iterdir()) == [
+        f"{name}.{code}.srt" for name in ("one", "two") for code in ("de", "fr")
+    ]
     assert (place / "back.pt").is_file()
     assert (place / "trained.pt").is_file()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,20 @@ class LLMFiles:
             f"{self.given}: no causal language model could be read ({reason(error)}); give --llm a folder with "
             "config.json and weights, a GGUF file, or a hub id that is reachable"
         )
+
+
+@contextmanager
+def without_progress_bar() -> Iterator[None]:
+    """Without transformers' bar over the weights that it reads."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 _REMEDY = "give --llm one such as Llama, Mistral, Qwen, Gemma or GPT-2"

@@ -50,8 +50,7 @@ def import_hf(
         SparqleError: the folder is damaged or of another model, a part is missing or another one, or `output` exists.
     """
     sparqle_fairseq.register()
-    from sparqle_fairseq.huggingface.export import TRAINING
-    from sparqle_fairseq.huggingface.folder import find_folder, read_config, read_tensors
+    from sparqle_fairseq.huggingface.folder import TRAINING, find_folder, read_config, read_tensors
     from sparqle_fairseq.tasks.loading import load_trained
 
     if output.exists():

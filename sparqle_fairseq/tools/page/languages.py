@@ -7,6 +7,7 @@ import string
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import langcodes
 import torch
@@ -15,6 +16,7 @@ from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.data.prompts import PromptError, language_name
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import read_json
 from sparqle_fairseq.tools.translate.languages import parse_languages
 
 ZERO_SHOT = "zero-shot"
@@ -59,10 +61,8 @@ def codes_of(values: Iterable[str]) -> list[str]:
 
 
 def trained_languages(checkpoint: str | Path) -> list[str]:
-    """Target languages of translations in the manifest that a checkpoint was trained on; none where it is not there."""
-    allow_fairseq_checkpoints()
-    options = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["cfg"]["task"]
-    options = options if isinstance(options, dict) else vars(options)
+    """Target languages of translations in the manifest that a model was trained on; none where it is not there."""
+    options = _options(Path(checkpoint))
     found: dict[str, None] = {}
     for folder in str(options.get("data") or "").split(":"):
         for split in str(options.get("train_subset") or "train").split(","):
@@ -77,3 +77,15 @@ def trained_languages(checkpoint: str | Path) -> list[str]:
                 if task == "translation" and code:
                     found[langcodes.standardize_tag(code)] = None
     return list(found)
+
+
+def _options(place: Path) -> dict[str, Any]:
+    """The task's options of a checkpoint, or of what an exported folder says of its training."""
+    if place.is_dir():
+        from sparqle_fairseq.huggingface.folder import TRAINING
+
+        record = place / TRAINING
+        return read_json(record, "record of its training")["cfg"]["task"] if record.is_file() else {}
+    allow_fairseq_checkpoints()
+    options = torch.load(place, map_location="cpu", weights_only=True, mmap=True)["cfg"]["task"]
+    return options if isinstance(options, dict) else vars(options)

@@ -1,4 +1,4 @@
-"""What the page asks of a model, and a checkpoint of fairseq-train as such a model."""
+"""What the page asks of a model, and a checkpoint of fairseq-train or an exported folder as such a model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sparqle_fairseq.data.prompts import language_name
 from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.generate.interrupt import Watch
 from sparqle_fairseq.tools.page.languages import trained_languages
+from sparqle_fairseq.tools.translate.loaded import Loaded, open_model
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Text, Translator
 
 if TYPE_CHECKING:
     from sparqle_fairseq.generate.inspection import Look
-    from sparqle_fairseq.tasks.loading import Trained
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,23 @@ class SpeechModel(Protocol):
 
 
 class CheckpointModel:
-    """A checkpoint of stage 1 or 2. `trained` overrules what the training's manifest says, which may have moved."""
+    """A checkpoint of stage 1 or 2, or an exported folder.
 
-    def __init__(self, loaded: Trained, checkpoint: str | Path, trained: Sequence[str] = ()) -> None:
+    `trained` overrules what the training's manifest says, which may have moved.
+    """
+
+    def __init__(self, loaded: Loaded, checkpoint: str | Path, trained: Sequence[str] = ()) -> None:
         self.loaded = loaded
-        options = loaded.cfg.model
-        llm = str(getattr(options, "llm", "") or "")
+        encoder, llm = loaded.parts
         self.can_translate = Translator(loaded, Settings()).can_translate
         self.about = About(
             _short(checkpoint),
-            _short(getattr(options, "speech_encoder", "")),
+            _short(encoder),
             _short(llm) if llm and self.can_translate else None,
             loaded.device.type.replace("cuda", "GPU").replace("cpu", "CPU"),
         )
         self.trained = tuple(trained or (trained_languages(checkpoint) if self.can_translate else ()))
-        self.spoken = str(getattr(loaded.cfg.task, "src_lang", None) or "en")
+        self.spoken = loaded.spoken
         language_name(self.spoken)
 
     def _translator(self, settings: Settings) -> Translator:
@@ -103,10 +105,8 @@ class CheckpointModel:
 
 
 def load_checkpoint(checkpoint: str, languages: Sequence[str] = (), **places: Any) -> CheckpointModel:
-    """A model of a checkpoint; `places` as for `load_trained`. Raises `SparqleError`."""
-    from sparqle_fairseq.tasks.loading import load_trained
-
-    return CheckpointModel(load_trained(checkpoint, **places), checkpoint, languages)
+    """A model of a checkpoint or an exported folder; `places` as for `open_model`. Raises `SparqleError`."""
+    return CheckpointModel(open_model(checkpoint, **places), checkpoint, languages)
 
 
 def _short(place: object) -> str:

@@ -21,6 +21,7 @@ from sparqle_fairseq.tools.translate import microphone, outputs
 from sparqle_fairseq.tools.translate.cues import CueRule
 from sparqle_fairseq.tools.translate.formats import Line
 from sparqle_fairseq.tools.translate.languages import parse_languages
+from sparqle_fairseq.tools.translate.loaded import open_folder, open_model
 from sparqle_fairseq.tools.translate.recordings import STANDARD_INPUT, Recording, find_recordings
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Text, Translator
 
@@ -45,7 +46,7 @@ class Request:
     """What the command line asks for."""
 
     audio: Sequence[str]
-    model: str
+    model: str  # a checkpoint or an exported folder
     to: str | None = None
     task: str = "translate"
     spoken: str | None = None  # language of the recordings
@@ -69,6 +70,7 @@ class Request:
     seconds: float | None = None
     progress: bool | None = None
     cpu: bool = False
+    hf: str | None = None  # an exported folder or its hub id, in place of `model`
 
 
 class Console:
@@ -111,10 +113,9 @@ def run(request: Request) -> int:
         form = outputs.format_of(request.output, request.form)
         paths = _paths(request, recordings, languages, form)
         lengths = _lengths(recordings)
-        from sparqle_fairseq.tasks.loading import load_trained
-
-        trained = load_trained(
-            request.model,
+        place, opened = (request.model, open_model) if request.hf is None else (request.hf, open_folder)
+        loaded = opened(
+            place,
             speech_encoder=request.speech_encoder,
             llm=request.llm,
             text_tokenizer=request.text_tokenizer,
@@ -122,8 +123,8 @@ def run(request: Request) -> int:
             cpu=request.cpu,
         )
         if request.prompt_templates:
-            trained.task.cfg.prompt_templates = request.prompt_templates
-        translator = Translator(trained, request.settings)
+            loaded.use_templates(request.prompt_templates)
+        translator = Translator(loaded, request.settings)
         targets = [_asked(request, translator, target) for target in _targets(request, translator, languages)]
         if request.task == "transcribe":
             paths = _paths(request, recordings, [targets[0].language], form)
@@ -324,8 +325,7 @@ def _targets(request: Request, translator: Translator, languages: Sequence[str])
                 "--task transcribe"
             )
         return [Target("translation", language) for language in languages]
-    spoken = request.spoken or getattr(translator.cfg.task, "src_lang", None) or "en"
-    return [Target("transcription", parse_languages(spoken)[0])]
+    return [Target("transcription", parse_languages(request.spoken or translator.spoken)[0])]
 
 
 def _asked(request: Request, translator: Translator, target: Target) -> Target:

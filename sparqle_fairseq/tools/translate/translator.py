@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +27,7 @@ from sparqle_fairseq.generate.stopping import as_option
 from sparqle_fairseq.models.encoders import SpeechFeatures
 from sparqle_fairseq.models.encoders.unit_embedding import UnitEmbedding
 from sparqle_fairseq.models.stage2.model import SpeechLLM
-
-if TYPE_CHECKING:
-    from sparqle_fairseq.tasks.loading import Trained
+from sparqle_fairseq.tools.translate.loaded import Loaded
 
 # Tokens that a hypothesis may have beside those for its seconds: a short "yes" can be a long word elsewhere.
 SPARE_TOKENS = 20
@@ -93,22 +91,22 @@ def _go_on() -> None:
 
 
 class Translator:
-    """Translates batches of segments with a trained checkpoint.
+    """Translates batches of segments with a trained model.
 
     Args:
-        trained: from `load_trained`.
+        loaded: a checkpoint or an exported folder, from `open_model`.
         settings: how to search.
 
     Raises:
         SparqleError: the options are none that the search has, or the checkpoint does not read audio.
     """
 
-    def __init__(self, trained: Trained, settings: Settings) -> None:
-        self.task, self.model, self.cfg, self.device = trained
+    def __init__(self, loaded: Loaded, settings: Settings) -> None:
+        self.task, self.model, self.device, self.spoken = loaded.task, loaded.model, loaded.device, loaded.spoken
         if isinstance(self.model.speech_encoder, UnitEmbedding):
             raise SparqleError("the checkpoint reads units and not audio (--source units); give one trained on audio")
         self.settings = settings
-        self.side = self.task.text_side(False, self.cfg.task)
+        self.side = loaded.text_side()
         self.side.prefix = settings.prefix
         self.generator = self._build_generator(settings)
 
@@ -151,9 +149,9 @@ class Translator:
         return [list(texts) for texts in zip(*found, strict=True)]
 
     def _encode(self, segments: Sequence[Segment]) -> SpeechFeatures:
-        """Features (B, T, W) of the segments."""
+        """What the encoder gives for the segments: (B, T, W), or (B, T, L, W) of all layers."""
         source, padding_mask = pad_sources([torch.from_numpy(self._waveform(segment)) for segment in segments])
-        return self.model.encode_speech(source.to(self.device), padding_mask.to(self.device))
+        return self.model.hear(source.to(self.device), padding_mask.to(self.device))
 
     @torch.no_grad()
     def read(self, transcript: str, seconds: float, target: Target, watch: Watch = _go_on) -> Text:

@@ -153,7 +153,7 @@ def test_out_of_memory_names_the_options_that_help(translator, monkeypatch):
 
 def test_waveforms_are_normalised_where_the_encoder_wants_it(translator, stage2, monkeypatch):
     heard = []
-    monkeypatch.setattr(stage2.model, "encode_speech", lambda source, mask: heard.append(source) or (source, mask))
+    monkeypatch.setattr(stage2.model, "hear", lambda source, mask: heard.append(source) or (source, mask))
     for normalize in (False, True):
         monkeypatch.setattr(stage2.model.speech_encoder, "normalize", normalize)
         translator._encode(SEGMENTS[:1])
