@@ -53,6 +53,7 @@ CUTS = click.Choice(["vad", "fixed", "none"])
 @click.option("--pause-seconds", type=Number(0.1, 60), default=0.5, metavar="S", help="a pause that cuts (0.5)")
 @click.option("--vad-threshold", type=Number(0.05, 0.95), default=0.5, metavar="P", help="higher hears less (0.5)")
 @click.option("--beam", type=click.IntRange(1, 64), default=5, metavar="N", help="hypotheses that are followed (5)")
+@click.option("--nbest", type=click.IntRange(1, 64), default=1, metavar="N", help="so many texts of each segment (1)")
 @click.option("--lenpen", type=Number(-10, 10), default=1, metavar="X", help="above 1: longer texts (1)")
 @click.option(
     "--no-repeat-ngram-size", type=click.IntRange(0), default=0, metavar="N", help="no N tokens twice (0: off)"
@@ -94,6 +95,7 @@ def command(
     pause_seconds: float,
     vad_threshold: float,
     beam: int,
+    nbest: int,
     lenpen: float,
     no_repeat_ngram_size: int,
     tokens_per_second: float,
@@ -157,7 +159,8 @@ def command(
                 top_p,
                 top_k,
                 seed,
-                stop=stop,
+                nbest,
+                stop,
             ),
             **options,
         )

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from sparqle_fairseq.data.audio import is_audio
 from sparqle_fairseq.errors import SparqleError, reason
@@ -19,6 +19,7 @@ from sparqle_fairseq.scoring.scores import Score, score
 from sparqle_fairseq.tools.page.limits import MEGABYTE, Limits
 from sparqle_fairseq.tools.page.service import Over, Request, Said, Service, Stop, joined
 from sparqle_fairseq.tools.page.texts import DOWNLOADS, Texts, write_zip
+from sparqle_fairseq.tools.translate.languages import parse_languages
 from sparqle_fairseq.tools.translate.recordings import Recording
 from sparqle_fairseq.tools.translate.translator import Settings, Target
 
@@ -39,39 +40,73 @@ class Report:
     scores: list[Scored] = field(default_factory=list)
     file: Path | None = None
 
+    def as_object(self) -> dict[str, Any]:
+        """What an endpoint answers."""
+        return {
+            "files": [{"name": name, "outcome": outcome} for name, outcome in self.rows],
+            "scores": [
+                {
+                    "language": scored.language,
+                    "metric": name,
+                    "score": found.value,
+                    "interval": [found.low, found.high],
+                    "recordings": found.n,
+                    "signature": found.signature,
+                }
+                for scored in self.scores
+                for name, found in scored.scores.items()
+            ],
+        }
+
 
 # One text of a manifest: the file's name, the language.
 References = dict[tuple[str, str], str]
 
 
-def unpack(files: Sequence[tuple[str, str]], limits: Limits, folder: Path) -> tuple[list[Recording], References]:
-    """The recordings of uploads `(path, name)`, zips opened, and the references of manifests among them.
+@dataclass
+class Batch:
+    """What was sent."""
+
+    recordings: list[Recording] = field(default_factory=list)
+    references: References = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)  # names of files that are neither sound nor manifest
+
+
+def uploads(paths: Sequence[str] | None) -> list[tuple[str, str]]:
+    """(path, name) of what was uploaded. Raises `SparqleError` where nothing was."""
+    if not paths:
+        raise SparqleError("no file came; upload recordings, or a zip of them")
+    return [(path, Path(path).name) for path in paths]
+
+
+def unpack(files: Sequence[tuple[str, str]], limits: Limits, folder: Path) -> Batch:
+    """The batch of uploads `(path, name)`: zips are opened into `folder`, manifests are read.
 
     Raises:
         SparqleError: nothing that is audio, more than the limits, a zip that is none or unpacks to too much.
     """
-    found: list[Recording] = []
-    manifests: list[Path] = []
+    batch = Batch()
     for path, name in files:
         if name.lower().endswith(".zip"):
-            for inside, member in _members(path, name, limits, folder):
-                _sort(inside, member, found, manifests)
+            for inside, member in _members(path, name, limits, folder, batch.left_out):
+                _sort(inside, member, batch)
         else:
-            _sort(Path(path), name, found, manifests)
+            _sort(Path(path), name, batch)
+    found = len(batch.recordings)
     if not found:
         raise SparqleError("no recording is among the files; upload sound files, or a zip of them")
-    if len(found) > limits.files:
-        raise SparqleError(f"{len(found)} recordings are more than the {limits.files} that this page takes at once")
-    references: References = {}
-    for manifest in manifests:
-        references |= read_references(manifest)
-    return found, references
+    if found > limits.files:
+        raise SparqleError(f"{found} recordings are more than the {limits.files} that this page takes at once")
+    names = [recording.name for recording in batch.recordings]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if batch.references and twice:
+        raise SparqleError(f"two recordings are called {twice}, and the manifest cannot tell them apart; rename one")
+    return batch
 
 
 def run_batch(
     service: Service,
-    recordings: Sequence[Recording],
-    references: References,
+    batch: Batch,
     targets: tuple[Target, ...],
     settings: Settings,
     stop: Stop,
@@ -85,7 +120,7 @@ def run_batch(
     report = Report()
     members: list[tuple[str, str]] = []
     outcomes: dict[tuple[str, str], str] = {}
-    for recording in recordings:
+    for recording in batch.recordings:
         said: list[Said] = []
         try:
             total += service.limits.seconds_of(recording)
@@ -111,24 +146,37 @@ def run_batch(
             outcomes[recording.name, target.language] = joined(said, i)
         report.rows.append((recording.name, f"{len(said)} segments" if said else "no speech was found"))
         yield report
-    report.scores = _scores(outcomes, references)
+    report.rows += [(name, "left out: neither a recording nor a manifest (.tsv)") for name in batch.left_out]
+    report.scores = _scores(outcomes, batch.references)
+    unused = len(set(batch.references) - set(outcomes))
+    if unused:
+        report.rows.append(
+            ("manifest", f"{unused} of its {len(batch.references)} references are of another recording or language")
+        )
     yield _finished(report, members, folder)
 
 
-def read_references(manifest: Path) -> References:
+def read_references(manifest: Path, name: str) -> References:
     """`{(file name, language): text}` of a manifest's rows: its columns audio, tgt_lang and tgt_text."""
     lines = read_lines(manifest, "manifest")
     head = lines[0].split("\t") if lines else []
     missing = [name for name in ("audio", "tgt_text", "tgt_lang") if name not in head]
     if missing:
-        raise SparqleError(f"{manifest.name} has no column {missing[0]}; references need audio, tgt_lang and tgt_text")
+        raise SparqleError(f"{name} has no column {missing[0]}; references need audio, tgt_lang and tgt_text")
     found: References = {}
     for number, line in enumerate(lines[1:], 2):
         cells = line.split("\t")
         if len(cells) != len(head):
-            raise SparqleError(f"{manifest.name}:{number} has {len(cells)} cells, its header {len(head)}; correct it")
+            raise SparqleError(f"{name}:{number} has {len(cells)} cells, its header {len(head)}; correct it")
         row = dict(zip(head, cells, strict=True))
-        found[PurePosixPath(row["audio"].replace("\\", "/")).name, row["tgt_lang"]] = row["tgt_text"]
+        try:
+            (language,) = parse_languages(row["tgt_lang"])
+        except (SparqleError, ValueError) as error:
+            raise SparqleError(f"{name}:{number}: {error}") from error
+        key = PurePosixPath(row["audio"].replace("\\", "/")).name, language
+        if found.get(key, row["tgt_text"]) != row["tgt_text"]:
+            raise SparqleError(f"{name}:{number} has another reference of {key[0]} in {language} than a line before it")
+        found[key] = row["tgt_text"]
     return found
 
 
@@ -152,9 +200,9 @@ def _scores(outcomes: Mapping[tuple[str, str], str], references: References) -> 
     found = []
     for language in dict.fromkeys(language for _, language in outcomes):
         pairs = [
-            (references[PurePosixPath(name).name, code], text)
+            (references[name, code], text)
             for (name, code), text in outcomes.items()
-            if code == language and references.get((PurePosixPath(name).name, code), "").strip()
+            if code == language and references.get((name, code), "").strip()
         ]
         if pairs:
             reference, text = zip(*pairs, strict=True)
@@ -162,26 +210,34 @@ def _scores(outcomes: Mapping[tuple[str, str], str], references: References) -> 
     return found
 
 
-def _sort(path: Path, name: str, found: list[Recording], manifests: list[Path]) -> None:
+def _sort(path: Path, name: str, batch: Batch) -> None:
     if name.lower().endswith(".tsv"):
-        manifests.append(path)
-    elif is_audio(Path(name)):
-        taken = {recording.stem for recording in found}
+        batch.references |= read_references(path, name)
+    elif not is_audio(Path(name)):
+        batch.left_out.append(name)
+    else:
+        taken = {recording.stem for recording in batch.recordings}
         stem = PurePosixPath(name).stem
         if stem in taken:
             stem = next(f"{stem}-{i}" for i in range(2, len(taken) + 3) if f"{stem}-{i}" not in taken)
-        found.append(Recording(str(path), name, stem))
+        batch.recordings.append(Recording(str(path), name, stem))
 
 
-def _members(path: str, name: str, limits: Limits, folder: Path) -> Iterator[tuple[Path, str]]:
-    """(where it lies now, what it was called) of the members of a zip that may be of use."""
+def _members(path: str, name: str, limits: Limits, folder: Path, left_out: list[str]) -> Iterator[tuple[Path, str]]:
+    """(where it lies now, what it was called) of the members of a zip that may be of use; the others are left out."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise SparqleError(f"{name} cannot be read as a zip ({reason(error)}); make it again") from error
     with archive:
-        members = [member for member in archive.infolist() if not member.is_dir() and not _hidden(member.filename)]
-        members = [member for member in members if is_audio(Path(member.filename)) or member.filename.endswith(".tsv")]
+        members = []
+        for member in archive.infolist():
+            if member.is_dir() or _hidden(member.filename):
+                continue
+            if is_audio(Path(member.filename)) or member.filename.lower().endswith(".tsv"):
+                members.append(member)
+            else:
+                left_out.append(PurePosixPath(member.filename).name)
         if len(members) > limits.files + 1:
             raise SparqleError(f"{name} holds {len(members)} files, and this page takes {limits.files} at once")
         room = int(limits.megabytes * MEGABYTE)

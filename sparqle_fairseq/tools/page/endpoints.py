@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sparqle_fairseq.errors import sentence_of
+from sparqle_fairseq.tools.page.batch import run_batch, unpack, uploads
 from sparqle_fairseq.tools.page.compare import compare
 from sparqle_fairseq.tools.page.form import UNEXPECTED, logger, session_of, targets_for
 from sparqle_fairseq.tools.page.languages import choices
@@ -16,7 +20,7 @@ from sparqle_fairseq.tools.page.uploads import recording_of
 
 
 def build(service: Service) -> None:
-    """Hidden widgets and the named endpoints over them: about, languages, translate, look, compare."""
+    """Hidden widgets and the named endpoints over them: about, languages, translate, look, compare, batch."""
     import gradio as gr
 
     def told(work: Any) -> Any:
@@ -31,6 +35,9 @@ def build(service: Service) -> None:
             if sentence is None:
                 logger.error("a request failed", exc_info=error)
             raise gr.Error(sentence or UNEXPECTED, print_exception=False) from error
+
+    def listed(languages: Any) -> list[str]:
+        return [languages] if isinstance(languages, str) else list(languages or [])
 
     def about() -> dict[str, Any]:
         model = service.model
@@ -51,8 +58,7 @@ def build(service: Service) -> None:
     ) -> dict[str, Any]:
         def work() -> dict[str, Any]:
             recording = recording_of(audio)
-            codes = [languages] if isinstance(languages, str) else list(languages or [])
-            targets = targets_for(service, task or "translate", codes, wording, instruction)
+            targets = targets_for(service, task or "translate", listed(languages), wording, instruction)
             said: list[Said] = []
             with service.session(session_of(request)) as stop:
                 for event in service.stream(Request(recording, targets, settings_from(settings or {})), stop):
@@ -99,7 +105,21 @@ def build(service: Service) -> None:
 
         return told(work)
 
-    for function in (translate, look, side_by_side):
+    def batch(files: list[str], task: str, languages: Any, settings: Any, request: gr.Request) -> Iterator[Any]:
+        def work(folder: Path) -> tuple[str, dict[str, Any]]:
+            targets = targets_for(service, task or "translate", listed(languages))
+            asked = settings_from(settings or {})
+            sent = unpack(uploads(files), service.limits, folder)
+            with service.session(session_of(request)) as stop:
+                *_, report = run_batch(service, sent, targets, asked, stop, folder)
+                stop.watch()
+            return str(report.file), report.as_object()
+
+        # The zip is copied to where it may be fetched before the generator goes on, and its folder with it.
+        with tempfile.TemporaryDirectory() as folder:
+            yield told(lambda: work(Path(folder)))
+
+    for function in (translate, look, side_by_side, batch):
         function.__annotations__ = {"request": gr.Request}
     with gr.Row(visible=False):
         audio = gr.Audio(type="filepath", label="audio", buttons=[])
@@ -115,6 +135,8 @@ def build(service: Service) -> None:
         reference = gr.Textbox("", label="reference")
         answer = gr.JSON(label="answer")
         picture = gr.Image(label="picture", buttons=[])
+        files = gr.File(file_count="multiple", label="files")
+        texts = gr.File(label="texts")
         button = gr.Button("ask")
     many: dict[str, Any] = {"concurrency_limit": None}
     button.click(about, None, answer, api_name="about", queue=False)
@@ -124,3 +146,4 @@ def build(service: Service) -> None:
     button.click(look, [audio, segment, task, code, settings], [picture, answer], api_name="look", **many)
     compared = [audio, kind, task, code, transcript, reference]
     button.click(side_by_side, compared, answer, api_name="compare", **many)
+    button.click(batch, [files, task, codes, settings], [texts, answer], api_name="batch", **many)

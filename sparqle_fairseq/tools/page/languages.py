@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import string
+import difflib
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -11,37 +12,61 @@ from typing import Any
 
 import langcodes
 import torch
+from language_data.name_data import CODE_TO_NAMES
+from language_data.names import normalize_name
 
 from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.data.prompts import PromptError, language_name
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import read_json
-from sparqle_fairseq.tools.translate.languages import parse_languages
 
 ZERO_SHOT = "zero-shot"
+_CODE = re.compile(r"[a-z]{2,3}")
+_NO_LANGUAGE = {"und", "mul", "mis", "zxx"}  # unknown, several, none of the others, no speech at all
 
 
 @lru_cache(maxsize=1)
-def listed_codes() -> tuple[str, ...]:
-    """Codes of the languages that have one of two letters; all others of `langcodes` can be typed."""
-    found: dict[str, None] = {}
-    for pair in itertools.product(string.ascii_lowercase, repeat=2):
-        language = langcodes.Language.get("".join(pair))
-        if language.is_valid() and language.language:
-            found[str(language)] = None
-    return tuple(found)
+def named_languages() -> dict[str, str]:
+    """`{code: English name}` of every single language that langcodes names, those with two letters first.
+
+    Groups ("Bantu languages") and codes that another one has replaced are none.
+    """
+    found = {}
+    for code in sorted(filter(_CODE.fullmatch, CODE_TO_NAMES), key=lambda code: (len(code), code)):
+        name = CODE_TO_NAMES[code].get("en")
+        if not name or code in _NO_LANGUAGE or name.endswith(" languages"):
+            continue
+        language = langcodes.Language.get(code)
+        if str(language) == code and language.is_valid():
+            found[code] = name
+    return found
+
+
+@lru_cache(maxsize=1)
+def _codes_by_name() -> dict[str, list[str]]:
+    """Codes of each English name: some name two languages."""
+    found = defaultdict(list)
+    for code, name in named_languages().items():
+        found[normalize_name(name)].append(code)
+    return dict(found)
 
 
 def choices(trained: Sequence[str]) -> list[tuple[str, str]]:
-    """(what is shown, code) of every language."""
-    rest = [code for code in listed_codes() if code not in trained]
-    return [(shown(code, trained), code) for code in [*trained, *sorted(rest, key=language_name)]]
+    """(what is shown, code) of every language: the trained ones, those with two letters, all others."""
+    names = named_languages()
+    rest = sorted((code for code in names if code not in trained), key=lambda code: (len(code), names[code].casefold()))
+    return [(shown(code, trained), code) for code in [*trained, *rest]]
 
 
 def shown(code: str, trained: Sequence[str]) -> str:
-    """`French`, or `Danish (zero-shot)` where the model was not trained on it; nothing is known of no languages."""
-    name = language_name(code)
+    """`French`, or `Danish (zero-shot)` where the model was not trained on it; nothing is known of no languages.
+
+    A name that two languages share, or that may be a code, has its own code behind it.
+    """
+    name = named_languages().get(code) or language_name(code)
+    if len(_codes_by_name().get(normalize_name(name), ())) > 1 or _CODE.fullmatch(name.casefold()):
+        name = f"{name} [{code}]"
     return name if code in trained or not trained else f"{name} ({ZERO_SHOT})"
 
 
@@ -50,14 +75,53 @@ def codes_of(values: Iterable[str]) -> list[str]:
     codes: list[str] = []
     for value in values:
         text = str(value).strip().removesuffix(f" ({ZERO_SHOT})")
-        try:
-            codes += parse_languages(text) if text else []
-        except PromptError as error:
-            try:
-                codes.append(langcodes.find(text).to_tag())
-            except LookupError:
-                raise error from None
+        parts = text.split(",") if "," in text and not _named(text) else [text]
+        for part in filter(None, map(str.strip, parts)):
+            codes += _codes_of(part)
     return list(dict.fromkeys(codes))
+
+
+def _codes_of(text: str) -> list[str]:
+    named, coded = _named(text), _coded(text)
+    if coded and (not named or named == coded or text.islower()):
+        return coded  # a code in small letters is a code, though some language may be called so
+    if len(coded + named) > 1:
+        meant = ", ".join(f"{code} ({language_name(code)})" for code in dict.fromkeys(coded + named))
+        raise PromptError(f"{text!r} may be {meant}; write the code of the one that you mean")
+    if named:
+        return named
+    alike = difflib.get_close_matches(normalize_name(text), _codes_by_name(), n=3)
+    near = [_codes_by_name()[name][0] for name in alike]
+    meant = ", ".join(f"{language_name(code)} ({code})" for code in near)
+    raise PromptError(
+        f"{text!r} is not the name or code of a language; " + (f"did you mean {meant}?" if meant else "choose one")
+    )
+
+
+def _coded(text: str) -> list[str]:
+    """The code that `text` is, in its usual spelling."""
+    try:
+        language_name(text)
+    except PromptError:
+        return []
+    return [langcodes.standardize_tag(text)]
+
+
+def _named(text: str) -> list[str]:
+    """Codes of the languages that are called exactly so: in English, else in any language."""
+    found = re.fullmatch(r"(.+) \[([a-z]{2,3})\]", text)  # as `shown` writes those that share a name
+    if found and named_languages().get(found[2]) == found[1]:
+        return [found[2]]
+    wanted = normalize_name(text)
+    if wanted in _codes_by_name():
+        return _codes_by_name()[wanted]
+    try:
+        code = langcodes.find(text).to_tag()
+    except LookupError:
+        return []
+    # langcodes cuts what it does not know off the end of a name, which would be a guess.
+    single = code.split("-")[0] in named_languages()
+    return [code] if single and wanted in map(normalize_name, CODE_TO_NAMES.get(code, {}).values()) else []
 
 
 def trained_languages(checkpoint: str | Path) -> list[str]:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sparqle_fairseq.data.prompts import language_name
-from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.page import view
-from sparqle_fairseq.tools.page.batch import Report, run_batch, unpack
+from sparqle_fairseq.tools.page.batch import Report, run_batch, unpack, uploads
 from sparqle_fairseq.tools.page.form import (
     TRANSCRIBE,
     TRANSLATE,
@@ -62,18 +61,16 @@ def build(service: Service, parts: Parts) -> None:
     ) -> Iterator[tuple[Any, ...]]:
         yield view.status("Starting …"), "", gr.update(value=None, interactive=False)
         try:
-            if not files:
-                raise SparqleError("no file came; upload recordings, or a zip of them")
             targets = targets_for(service, task, languages)
             settings = settings_of_widgets(more)
             with service.session(session_of(request)) as stop, tempfile.TemporaryDirectory() as folder:
                 place = Path(folder)
-                named = [(path, Path(path).name) for path in files]
-                recordings, references = unpack(named, limits, place)
-                for report in run_batch(service, recordings, references, targets, settings, stop, place):
-                    done = len(report.rows) / len(recordings)
+                batch = unpack(uploads(files), limits, place)
+                count = len(batch.recordings)
+                for report in run_batch(service, batch, targets, settings, stop, place):
+                    done = len(report.rows) / count
                     file = gr.update() if report.file is None else gr.update(value=str(report.file), interactive=True)
-                    at = "Done." if report.file else f"{len(report.rows)} of {len(recordings)}"
+                    at = "Done." if report.file else f"{len(report.rows)} of {count}"
                     yield view.status(at, None if report.file else done), shown(report), file
         except Exception as error:
             yield view.failure(sentence(error)), "", gr.update()

@@ -48,10 +48,7 @@ class Texts:
                     "language": target.language,
                     "task": target.task,
                     "instruction": target.instruction,
-                    "segments": [
-                        {**vars(said.lines[i]), "start": round(said.start, 3), "end": round(said.end, 3)}
-                        for said in self.said
-                    ],
+                    "segments": [said.lines[i].cells() for said in self.said],
                 }
                 for i, target in enumerate(self.targets)
             ],

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sparqle_fairseq.tools.translate.cues import Cue, CueRule, cues_of
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
+ONE_TEXT = ("srt", "vtt")  # where a time has one text
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,17 @@ class Line:
     score: float
     ended: str = "end"  # `generate.limits.Ended`
     flag: str | None = None
+    rivals: tuple[Line, ...] = ()  # other texts of the same segment, best first
+
+    def cells(self) -> dict[str, Any]:
+        """What programs get of it: `rivals`, with text, score and ended, where there are any."""
+        found = {name: getattr(self, name) for name in ("start", "end", "text", "score", "ended", "flag")}
+        found |= {"start": round(self.start, 3), "end": round(self.end, 3), "score": round(self.score, 4)}
+        if self.rivals:
+            found["rivals"] = [
+                {"text": rival.text, "score": round(rival.score, 4), "ended": rival.ended} for rival in self.rivals
+            ]
+        return found
 
 
 @dataclass(frozen=True)
@@ -44,13 +56,16 @@ class Format(Protocol):
 
 
 class Plain:
-    """A line per segment."""
+    """A line per segment; with rivals a numbered line for each text."""
 
     def head(self, about: About) -> str:
         return ""
 
     def line(self, line: Line) -> str:
-        return f"{_in_one_line(line.text)}\n"
+        texts = [_in_one_line(one.text) for one in (line, *line.rivals)]
+        if not line.rivals:
+            return f"{texts[0]}\n"
+        return "".join(f"{rank}. {text}\n" for rank, text in enumerate(texts, 1))
 
     def tail(self) -> str:
         return ""
@@ -99,9 +114,9 @@ class WebVTT:
 
 
 class Table:
-    """Tab-separated values with a header line; without one where the table goes on."""
+    """Tab-separated values with a header line; without one where the table goes on. A row for each text."""
 
-    COLUMNS = ("audio", "start", "end", "language", "text", "score", "ended", "flag")
+    COLUMNS = ("audio", "start", "end", "language", "text", "score", "ended", "flag", "rank")
 
     def __init__(self, header: bool = True) -> None:
         self.header = header
@@ -112,9 +127,12 @@ class Table:
         return "\t".join(self.COLUMNS) + "\n" if self.header else ""
 
     def line(self, line: Line) -> str:
-        about = self.about
-        cells = (about.audio, f"{line.start:.3f}", f"{line.end:.3f}", about.language, line.text, f"{line.score:.4f}")
-        return "\t".join(map(_in_one_line, (*cells, line.ended, line.flag or ""))) + "\n"
+        return "".join(self._row(one, rank) for rank, one in enumerate((line, *line.rivals), 1))
+
+    def _row(self, line: Line, rank: int) -> str:
+        where = (self.about.audio, f"{line.start:.3f}", f"{line.end:.3f}", self.about.language)
+        what = (line.text, f"{line.score:.4f}", line.ended, line.flag or "", str(rank))
+        return "\t".join(map(_in_one_line, (*where, *what))) + "\n"
 
     def tail(self) -> str:
         return ""
@@ -131,8 +149,7 @@ class Json:
         return "{" + ", ".join(fields) + ', "segments": ['
 
     def line(self, line: Line) -> str:
-        cells = {**vars(line), "start": round(line.start, 3), "end": round(line.end, 3), "score": round(line.score, 4)}
-        text = f"{self.separator}\n  {_json(cells)}"
+        text = f"{self.separator}\n  {_json(line.cells())}"
         self.separator = ","
         return text
 

@@ -162,7 +162,8 @@ class TextOutput:
     def add(self, lines: Sequence[Line]) -> None:
         form = open_format("txt")
         for target, line in zip(self.targets, lines, strict=True):
-            self.write((f"{target.language}: " if len(self.targets) > 1 else "") + form.line(line))
+            language = f"{target.language}: " if len(self.targets) > 1 else ""
+            self.write("".join(f"{language}{text}\n" for text in form.line(line).splitlines()))
 
     def end(self) -> None:
         """Nothing is held back."""

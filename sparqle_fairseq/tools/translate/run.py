@@ -19,7 +19,7 @@ from sparqle_fairseq.data.voice import VoiceDetector
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.translate import microphone, outputs
 from sparqle_fairseq.tools.translate.cues import CueRule
-from sparqle_fairseq.tools.translate.formats import Line
+from sparqle_fairseq.tools.translate.formats import ONE_TEXT, Line
 from sparqle_fairseq.tools.translate.languages import parse_languages
 from sparqle_fairseq.tools.translate.loaded import open_folder, open_model
 from sparqle_fairseq.tools.translate.recordings import STANDARD_INPUT, Recording, find_recordings
@@ -111,6 +111,8 @@ def run(request: Request) -> int:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sparqle-")))
         recordings, notes = _recordings(request, scratch)
         form = outputs.format_of(request.output, request.form)
+        if request.settings.nbest > 1 and form in ONE_TEXT:
+            raise SparqleError(f"{form} shows one text at a time; leave out --nbest, or choose txt, tsv or json")
         paths = _paths(request, recordings, languages, form)
         lengths = _lengths(recordings)
         place, opened = (request.model, open_model) if request.hf is None else (request.hf, open_folder)
@@ -242,7 +244,9 @@ def _where(kept: str | None) -> str:
 
 
 def line_of(segment: Segment, text: Text) -> Line:
-    return Line(segment.start_seconds, segment.end_seconds, text.text, text.score, text.ended, text.flag)
+    start, end = segment.start_seconds, segment.end_seconds
+    rivals = tuple(Line(start, end, rival.text, rival.score, rival.ended) for rival in text.rivals)
+    return Line(start, end, text.text, text.score, text.ended, text.flag, rivals)
 
 
 _NOTES = {

@@ -74,6 +74,7 @@ class Rival:
 
     text: str
     score: float
+    ended: Ended = "end"
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ class Translator:
                     best["flag"] or (UNHEARD if generator.unheard(best) else None),
                     None if contrast is None else contrast.difference,
                     tuple(
-                        Rival(text_of(other["tokens"]), float(other["score"]))
+                        Rival(text_of(other["tokens"]), float(other["score"]), other["ended"])
                         for other in others[: self.settings.nbest - 1]
                     ),
                 )

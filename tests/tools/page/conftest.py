@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
@@ -32,6 +34,7 @@ class Watched:
         self.delay = 0.0
         self.asked: list[SimpleNamespace] = []
         self.fails: BaseException | None = None
+        self.stopped = 0.0  # time.monotonic() when a search was last ended by its watch
 
     def __getattr__(self, name):
         return getattr(self._model, name)
@@ -42,7 +45,11 @@ class Watched:
             raise self.fails
 
         def waiting():
-            watch()
+            try:
+                watch()
+            except BaseException:
+                self.stopped = time.monotonic()
+                raise
             time.sleep(self.delay)
 
         return self._model.translate(segments, targets, settings, waiting)
@@ -55,16 +62,42 @@ def page_model(stage2):
 
 
 @pytest.fixture(scope="session")
-def shared(page_model, tmp_path_factory):
+def called():
+    """Every place outside this machine that this process connects to or looks up while the page is served."""
+    found: list[str] = []
+    real_connect, real_lookup = socket.socket.connect, socket.getaddrinfo
+
+    def note(host):
+        host = host.decode() if isinstance(host, bytes) else str(host)
+        if host not in ("None", "localhost", "::1", "0.0.0.0", "") and not host.startswith("127."):
+            found.append(host)
+
+    def connect(self, address):
+        if self.family != socket.AF_UNIX:
+            note(address[0])
+        return real_connect(self, address)
+
+    def lookup(host, *more, **named):
+        note(host)
+        return real_lookup(host, *more, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        patch.setattr(socket, "getaddrinfo", lookup)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def shared(page_model, tmp_path_factory, called):
     """The served page: `url`, `service`, `model` and the folder of uploads."""
-    pytest.importorskip("gradio", reason="the page needs gradio: pip install 'sparqle-fairseq[page]'")
+    needed("gradio")
     from sparqle_fairseq.tools.page.serve import launch
 
     model = Watched(page_model)
     service = Service(model, LIMITS, rival=page_model)
     folder = tmp_path_factory.mktemp("page")
     page, url = launch(service, [("Example: two sentences", str(SPOKEN))], str(folder))
-    yield SimpleNamespace(page=page, url=url, service=service, model=model, folder=folder)
+    yield SimpleNamespace(page=page, url=url, service=service, model=model, folder=folder, called=called)
     page.close(verbose=False)
 
 
@@ -91,26 +124,20 @@ def sounds(tmp_path_factory):
     return SimpleNamespace(folder=folder, **{name: folder / f"{name}.wav" for name in names})
 
 
-def browser_is_missing() -> str | None:
-    """Why there is no browser to drive; None where there is one."""
-    try:
-        import selenium  # noqa: F401
-    except ImportError:
-        return "selenium is not installed"
-    for program in ("chromium", "chromedriver"):
-        if shutil.which(program) is None:
-            return f"{program} is not installed (apt-get install chromium chromium-driver)"
-    return None
+def needed(*names: str) -> None:
+    """Skip where a package or program of the page's tests is missing; in CI that fails, so that they do run there."""
+    for name in names:
+        if importlib.util.find_spec(name) is None and shutil.which(name) is None:
+            said = f"{name} is not installed: pip install 'sparqle-fairseq[page,dev]', apt install chromium-driver"
+            if os.environ.get("CI"):
+                pytest.fail(f"the tests of the page must run here, but {said}")
+            pytest.skip(said)
 
 
 @pytest.fixture(scope="session")
 def chrome(sounds, tmp_path_factory):
     """A headless Chromium whose microphone hears the speech of `sounds`, and whose requests are in its log."""
-    missing = browser_is_missing()
-    if missing:
-        if os.environ.get("CI"):
-            pytest.fail(f"the tests of the page need a browser here: {missing}")
-        pytest.skip(missing)
+    needed("selenium", "chromium", "chromedriver")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service as Driver
 
@@ -127,6 +154,9 @@ def chrome(sounds, tmp_path_factory):
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Driver(shutil.which("chromedriver")))
     driver.set_page_load_timeout(120)
+    driver.downloads = tmp_path_factory.mktemp("downloads")
+    saving = {"behavior": "allow", "downloadPath": str(driver.downloads)}
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", saving)
     yield driver
     driver.quit()
 

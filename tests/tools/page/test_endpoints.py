@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import zipfile
 from urllib.parse import urlsplit
 
 import pytest
-
-pytest.importorskip("gradio_client", reason="the page needs gradio: pip install 'sparqle-fairseq[page]'")
 
 QUICK = {"beam": 1, "tokens_per_second": 4.0, "guard": False}
 
@@ -43,7 +42,7 @@ def test_a_program_translates_with_its_settings_and_learns_the_limits(served, cl
     [
         ("long", ["fr"], "this page takes 0.5 minutes"),
         ("text", ["fr"], "text.wav"),
-        ("speech", ["qqqqq"], "is not a BCP-47 language code"),
+        ("speech", ["qqqqq"], "is not the name or code of a language"),
         ("speech", [], "no target language"),
     ],
 )
@@ -90,6 +89,32 @@ def test_a_program_looks_inside(client, sounds):
     assert answer["ended"] in ("end", "length")
 
 
+def test_a_program_sends_many_files_and_gets_texts_and_scores(client, sounds, tmp_path):
+    from gradio_client import handle_file
+
+    manifest = tmp_path / "refs.tsv"
+    manifest.write_text("audio\ttgt_lang\ttgt_text\nsounds/speech.wav\tfr\tUn renard rouge.\n")
+    sent = [handle_file(str(path)) for path in (sounds.speech, sounds.text, manifest)]
+    texts, answer = client.predict(sent, "translate", ["fr"], QUICK, api_name="/batch")
+    assert answer["files"][0] == {"name": "speech.wav", "outcome": "2 segments"}
+    assert answer["files"][1]["outcome"].startswith("text.wav: cannot be read as audio")
+    assert {score["metric"]: score["recordings"] for score in answer["scores"]} == {"bleu": 1, "chrf": 1, "wer": 1}
+    with zipfile.ZipFile(texts) as archive:
+        assert {"speech.fr.txt", "speech.fr.srt", "report.tsv", "scores.tsv"} <= set(archive.namelist())
+        said = archive.read("speech.fr.txt").decode().splitlines()
+    assert len(said) == 2
+    with pytest.raises(Exception, match="no recording is among the files"):
+        client.predict(sent[2:], "translate", ["fr"], QUICK, api_name="/batch")
+
+
+def test_a_program_asks_in_all_wordings_side_by_side(served, client, sounds):
+    found = translate(client, sounds.other, wording="all, side by side")
+    wordings = served.service.model.wordings("translation", "fr")
+    assert [result["instruction"] for result in found["results"]] == list(wordings)
+    assert len(wordings) > 1
+
+
+@pytest.mark.long
 def test_ten_people_at_once_get_their_own_texts_or_the_sentence_of_the_line(served, sounds, together):
     """Fifty requests; what they were answered is what each recording gives alone."""
     from gradio_client import Client

@@ -14,7 +14,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.page.batch import run_batch, unpack
 from sparqle_fairseq.tools.page.compare import TRANSCRIPT, compare
 from sparqle_fairseq.tools.page.form import ALL_WORDINGS, targets_for
-from sparqle_fairseq.tools.page.languages import codes_of, shown
+from sparqle_fairseq.tools.page.languages import choices, codes_of, shown
 from sparqle_fairseq.tools.page.limits import Limits
 from sparqle_fairseq.tools.page.service import Begun, Over, Request, Said, Service, Stop, Stopped, Waiting
 from sparqle_fairseq.tools.page.settings import KNOBS, settings_from
@@ -136,11 +136,37 @@ def test_settings_from_programs_are_checked(values, said):
 
 
 def test_languages_are_read_by_code_or_name_and_marked_where_they_were_not_trained():
-    assert codes_of(["fr", "German", "pt-br"]) == ["fr", "de", "pt-BR"]
+    assert codes_of(["fr", "German", "pt-br", "Deutsch", "Brazilian Portuguese"]) == ["fr", "de", "pt-BR"]
     assert shown("de", ["fr"]) == "German (zero-shot)"
     assert codes_of([shown("de", ["fr"])]) == ["de"]
-    with pytest.raises(SparqleError, match="is not a BCP-47 language code"):
-        codes_of(["qqqqq"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Klingonese", r"'Klingonese' is not the name .*did you mean Klingon \(tlh\)"),  # langcodes would guess
+        ("Hakka dialect", "is not the name or code of a language"),
+        ("qqqqq", "is not the name or code of a language"),
+        ("Bantu languages", "is not the name or code of a language"),
+        ("Ari", r"may be ari \(Arikara\), aac \(Ari\); write the code"),
+    ],
+)
+def test_a_name_that_is_none_or_two_is_a_sentence_and_no_guess(text, said):
+    with pytest.raises(SparqleError, match=said):
+        codes_of([text])
+
+
+def test_the_list_has_every_language_that_langcodes_names_those_of_the_training_first():
+    listed = choices(["de", "fr"])
+    codes = [code for _, code in listed]
+    assert listed[:2] == [("German", "de"), ("French", "fr")]
+    assert len(codes) == len(set(codes)) == len({name for name, _ in listed}) > 7000
+    assert all(name.endswith("(zero-shot)") for name, _ in listed[2:])
+    assert {"yue", "gsw", "haw", "ase"} <= set(codes)
+    assert not {"und", "mul", "bnt", "iw", "fra"} & set(codes)  # no language, a group, replaced by he and fr
+    for name, code in [*listed[:200], *listed[200::97]]:
+        assert codes_of([name]) == [code]  # what is shown can be typed
+        assert codes_of([code]) == [code]
 
 
 def test_wordings_are_asked_by_number_or_all_side_by_side(service):
@@ -174,18 +200,39 @@ def test_a_zip_becomes_a_zip_and_a_manifest_gives_scores(service, sounds, tmp_pa
     with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
         archive.write(sounds.speech, "../../talk.wav")
         archive.write(sounds.text, "broken.wav")
-        archive.writestr("refs.tsv", "audio\ttgt_lang\ttgt_text\n/etc/talk.wav\tfr\tRenard rouge\n")
+        archive.writestr("refs.tsv", "audio\ttgt_lang\ttgt_text\n/etc/talk.wav\tFR\tRenard rouge\nx.wav\tfr\tRien\n")
+        archive.writestr("notes.doc", "notes")
     place = tmp_path / "place"
     place.mkdir()
-    recordings, references = unpack([(str(tmp_path / "in.zip"), "in.zip")], service.limits, place)
-    assert all(place in path.parents for path in map(type(place), (r.path for r in recordings)))
-    *_, report = run_batch(service, recordings, references, (FRENCH,), QUICK, Stop(), place)
-    assert [name for name, _ in report.rows] == ["talk.wav", "broken.wav"]
+    batch = unpack([(str(tmp_path / "in.zip"), "in.zip")], service.limits, place)
+    assert all(place in path.parents for path in map(type(place), (r.path for r in batch.recordings)))
+    *_, report = run_batch(service, batch, (FRENCH,), QUICK, Stop(), place)
+    assert [name for name, _ in report.rows] == ["talk.wav", "broken.wav", "notes.doc", "manifest"]
     assert report.rows[0][1] == "2 segments"
+    assert "left out" in report.rows[2][1]
+    assert "1 of its 2 references" in report.rows[3][1]
     assert report.scores[0].scores["chrf"].n == 1
     names = zipfile.ZipFile(report.file).namelist()
     assert "talk.fr.srt" in names
     assert "scores.tsv" in names
+
+
+def test_a_manifest_that_could_mean_two_things_is_refused(service, sounds, tmp_path):
+    head = "audio\ttgt_lang\ttgt_text\n"
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def refused(rows, names=("speech.wav",)):
+        (tmp_path / "refs.tsv").write_text(head + rows)
+        sent = [(str(tmp_path / "refs.tsv"), "refs.tsv"), *((str(sounds.speech), name) for name in names)]
+        with pytest.raises(SparqleError) as found:
+            unpack(sent, service.limits, place)
+        return str(found.value)
+
+    assert "refs.tsv:3 has another reference of a.wav in fr" in refused("a.wav\tfr\tUn\nb/a.wav\tfr\tDeux\n")
+    assert "refs.tsv:2: 'xx'" in refused("a.wav\txx\tUn\n")
+    assert "refs.tsv:2 has 2 cells, its header 3" in refused("a.wav\tfr\n")
+    assert "two recordings are called a.wav" in refused("a.wav\tfr\tUn\n", ("a.wav", "a.wav"))
 
 
 def test_a_zip_that_unpacks_to_too_much_or_holds_too_many_is_refused(service, tmp_path):

@@ -29,7 +29,7 @@ def sparqle(capsys, checkpoints):
     """Runs `sparqle translate` here: exit code, standard output, standard error."""
 
     def run(*arguments, model=checkpoints.stage2):
-        code = main(["translate", *map(str, arguments), "--model", str(model), *QUICK])
+        code = main(["translate", *QUICK, *map(str, arguments), "--model", str(model)])
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -88,9 +88,23 @@ def test_screen_text_names_recordings_and_languages_where_there_are_several(spar
 def test_a_table_holds_all_recordings_under_one_header(sparqle, speech, talk):
     _, out, _ = sparqle(talk, speech, "--to", "fr,de", "--segment", "fixed", "--format", "tsv")
     rows = [line.split("\t") for line in out.splitlines()]
-    assert rows[0] == ["audio", "start", "end", "language", "text", "score", "ended", "flag"]
+    assert rows[0] == ["audio", "start", "end", "language", "text", "score", "ended", "flag", "rank"]
     assert [row[0] for row in rows[1:]] == [str(talk)] * 2 + [str(speech)] * 2
     assert [row[3] for row in rows[1:]] == ["fr", "de"] * 2
+
+
+def test_nbest_gives_the_best_text_first_and_fits_where_several_texts_do(sparqle, talk):
+    once = ["--to", "fr,de", "--segment", "none", "--beam", 3]
+    _, best, _ = sparqle(talk, *once)
+    code, out, err = sparqle(talk, *once, "--nbest", 3)
+    lines = out.splitlines()
+    assert code == 0, err
+    assert [line[:7] for line in lines] == [f"{code}: {rank}. " for code in ("fr", "de") for rank in (1, 2, 3)]
+    assert [lines[0][7:], lines[3][7:]] == [line[4:] for line in best.splitlines()]
+    assert len({line[7:] for line in lines[:3]}) == 3
+    code, out, err = sparqle(talk, *once, "--nbest", 3, "--format", "srt", "--output", "x.srt")
+    assert (code, out) == (1, "")
+    assert err == "error: srt shows one text at a time; leave out --nbest, or choose txt, tsv or json\n"
 
 
 def test_any_rate_and_format_gives_the_text_of_the_recording(sparqle, tmp_path):

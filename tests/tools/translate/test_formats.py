@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pysubs2
 import pytest
@@ -67,6 +68,27 @@ def test_json_holds_all_of_it():
         "ended": "end",
         "flag": None,
     }
+
+
+RIVALS = (Line(0.0, 2.1164, "Il y a un chien.", -0.5, "length"), Line(0.0, 2.1164, "Un\nchat.", -0.75))
+SEVERAL = [replace(LINES[0], rivals=RIVALS), LINES[2]]
+
+
+def test_several_texts_of_a_segment_are_ranked_in_every_format_that_holds_them():
+    assert written("txt", SEVERAL) == "1. Il y a un chat.\n2. Il y a un chien.\n3. Un chat.\nEnde\n"
+    rows = list(csv.DictReader(io.StringIO(written("tsv", SEVERAL)), delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert [(row["rank"], row["text"], row["ended"]) for row in rows] == [
+        ("1", "Il y a un chat.", "end"),
+        ("2", "Il y a un chien.", "length"),
+        ("3", "Un chat.", "end"),
+        ("1", "Ende", "end"),
+    ]
+    first, last = json.loads(written("json", SEVERAL))["segments"]
+    assert first["rivals"] == [
+        {"text": "Il y a un chien.", "score": -0.5, "ended": "length"},
+        {"text": "Un\nchat.", "score": -0.75, "ended": "end"},
+    ]
+    assert "rivals" not in last
 
 
 def test_plain_text_is_a_line_for_each_segment():
