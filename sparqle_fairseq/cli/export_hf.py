@@ -14,6 +14,7 @@ import click
 @click.option("--llm", metavar="PATH", help="where the LLM is now, if it has moved")
 @click.option("--self-contained", is_flag=True, help="put encoder and LLM into the folder")
 @click.option("--scores", type=click.Path(path_type=Path), help="a text file with scores, for the model card")
+@click.option("--stop", multiple=True, metavar="TEXT", help="end every text before this, such as \\n; repeatable")
 @click.option("--licence", metavar="NAME", help="of the adapter, for the model card")
 def command(
     checkpoint: Path,
@@ -23,6 +24,7 @@ def command(
     self_contained: bool,
     scores: Path | None,
     licence: str | None,
+    stop: tuple[str, ...],
 ) -> None:
     """Write CHECKPOINT (stage 2) as a folder that transformers loads.
 
@@ -38,6 +40,7 @@ def command(
         self_contained=self_contained,
         scores=scores,
         licence=licence,
+        stop=stop,
     )
     where = "with encoder and LLM" if done.self_contained else f"for {done.speech_encoder} and {done.llm}"
     click.echo(f"{output}: {done.tensors} tensors, {done.parameters} parameters of the adapter, {where}")

@@ -6,9 +6,7 @@ A task of fairseq and a folder of transformers ask through these functions, so t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -25,8 +23,6 @@ from sparqle_fairseq.generate.options import DecodingOptions, settings_of
 from sparqle_fairseq.generate.stopping import StopTexts
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 from sparqle_fairseq.models.stage2.model import SpeechLLM
-
-TextCodec = tuple[Callable[[list[int]], str], Callable[[str], list[int]]]
 
 
 @dataclass(frozen=True)
@@ -73,14 +69,6 @@ def bind_dictionary(dictionary: TextDictionary, model: SpeechLLM) -> None:
     """Let the target dictionary print what this model's LLM writes."""
     llm = model.llm
     dictionary.bind(lambda tokens: final_text(llm.decode(tokens), model.answer), llm.vocab_size + 1, llm.pad, llm.end)
-
-
-def text_codec(tokenizer: Any) -> TextCodec:
-    """Text of an LLM's ids, special tokens and all, and ids of a text, without special tokens."""
-    return (
-        partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False),
-        partial(tokenizer.encode, add_special_tokens=False),
-    )
 
 
 def make_generator(

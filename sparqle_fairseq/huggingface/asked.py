@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,17 +20,16 @@ from sparqle_fairseq.generate.asking import (
     instruction_side,
     make_generator,
     prompt_room,
-    text_codec,
 )
 from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.options import DecodingOptions
-from sparqle_fairseq.generate.stopping import StopTexts, stop_texts
+from sparqle_fairseq.generate.stopping import StopTexts, as_typed, stop_texts
 from sparqle_fairseq.huggingface.folder import TRAINING, find_folder
 from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
 from sparqle_fairseq.huggingface.processing import SparqleProcessor
 from sparqle_fairseq.models.encoders import SpeechEncoder, parse_layer
 from sparqle_fairseq.models.llm.files import without_progress_bar
-from sparqle_fairseq.models.llm.llm import LanguageModel
+from sparqle_fairseq.models.llm.llm import LanguageModel, text_codec
 from sparqle_fairseq.models.stage2.model import SpeechLLM
 
 SEED = 1  # fairseq's
@@ -82,6 +82,11 @@ class Exported(NamedTuple):
     def text_side(self) -> InstructionSide:
         return self.task.text_side()
 
+    @property
+    def stops(self) -> list[str]:
+        """What its training's `--stop` named, as typed."""
+        return as_typed(self.training.get("task", {}).get("stop"))
+
     def use_templates(self, path: str) -> None:
         self.task.templates = PromptTemplates.load(path)
 
@@ -125,7 +130,8 @@ def load_exported(
     device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
     training = _training(folder)
     seed = int(training.get("common", {}).get("seed") or SEED)
-    return Exported(ExportedTask(model, processor.templates, seed), model.to(device).eval(), training, device)
+    templates = replace(processor.templates, stop=tuple(found.generation_config.stop_strings or ()))
+    return Exported(ExportedTask(model, templates, seed), model.to(device).eval(), training, device)
 
 
 def plain_model(model: SparqleForConditionalGeneration, tokenizer: Any, name: str) -> SpeechLLM:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,7 @@ def write_folder(
     card: str,
     training: Mapping[str, Any] | None = None,
     self_contained: bool = False,
+    stops: Sequence[str] = (),
 ) -> None:
     """Write a model's folder, whole or not at all, after it was loaded and found to be whole.
 
@@ -112,6 +113,7 @@ def write_folder(
         card: text of README.md.
         training: what the fairseq checkpoint says of its training, for the way back.
         self_contained: put encoder and LLM into the folder.
+        stops: texts before which an answer ends.
 
     Raises:
         SparqleError: the folder exists, or what was written does not load.
@@ -131,6 +133,7 @@ def write_folder(
             pad_token_id=ends[0] if pad is None else pad,
             bos_token_id=processor.tokenizer.bos_token_id,
             min_new_tokens=1,  # as fairseq: an answer is not empty
+            stop_strings=list(stops) or None,
         )
         generation.save_pretrained(part)
         model = SparqleForConditionalGeneration.from_pretrained(part)

@@ -8,9 +8,11 @@ True at padding, here and nowhere else.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self, cast
 
 import torch
@@ -18,12 +20,16 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
 
+from sparqle_fairseq.data.text import load_tokenizer
+from sparqle_fairseq.generate.stopping import StopTexts
 from sparqle_fairseq.huggingface.configuration import SparqleConfig
 from sparqle_fairseq.huggingface.encoder import build_network
 from sparqle_fairseq.huggingface.folder import hold_parts, is_folder_of_parts, keep_trained, read_parts
+from sparqle_fairseq.huggingface.stopping import Answers, NotTooEarly, StopsBeforeTexts
 from sparqle_fairseq.models.adapted import LayerMix
 from sparqle_fairseq.models.encoders import EncoderError, parse_layer
 from sparqle_fairseq.models.encoders.lengths import utterance_lengths
+from sparqle_fairseq.models.llm.llm import text_codec
 from sparqle_fairseq.models.llm.lora import add_lora
 from sparqle_fairseq.models.llm.recompute import recompute_layers
 from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
@@ -214,12 +220,14 @@ class SparqleModel(SparqlePreTrainedModel):
         if not found.adapter_only:
             model = super().from_pretrained(folder, *model_args, config=found, trust_remote_code=False, **kwargs)
             model.freeze()  # reading makes parameters anew
+            model._folder = folder
             return model.eval()
         for name in HUB_OPTIONS:
             kwargs.pop(name, None)
         parts = read_parts(found, **kwargs)
         model = cls(parts.config, parts.speech_encoder, parts.language_model)
         hold_parts(model, folder, parts)
+        model._folder = folder
         return model.eval()
 
     def save_pretrained(self, save_directory: Any, *args: Any, self_contained: bool = False, **kwargs: Any) -> None:
@@ -509,9 +517,17 @@ class SparqleForConditionalGeneration(SparqleModel, GenerationMixin):
 
     @torch.no_grad()
     def generate(self, inputs: Tensor | None = None, **named: Any) -> Any:  # type: ignore[override]
-        """`GenerationMixin.generate`; the speech is heard once, whatever the number of beams and samples."""
+        """`GenerationMixin.generate`; the speech is heard once, whatever the number of beams and samples.
+
+        Answers end before the `stop_strings`, which are cut off; scores are of all that was written.
+        """
         usual: Any = cast(Any, super()).generate
         input_ids = named.pop("input_ids", inputs)
+        if self._asked(named, "num_beams") not in (None, 1) and self._asked(named, "early_stopping") is None:
+            named["early_stopping"] = True  # as fairseq: a search ends with as many hypotheses as it has beams
+        answers = self._stopping(named, 0 if input_ids is None else input_ids.size(1))
+        if answers is not None:
+            usual = partial(_cut, usual, answers)
         speech = {name: named.pop(name, None) for name in SPEECH_INPUTS}
         if all(value is None for value in speech.values()):
             if input_ids is not None and bool((input_ids == self.config.audio_token_id).any()):
@@ -528,6 +544,46 @@ class SparqleForConditionalGeneration(SparqleModel, GenerationMixin):
         if mask is None:
             mask = torch.ones_like(input_ids)
         return usual(input_ids, inputs_embeds=embeddings, attention_mask=mask, **named)
+
+    def _stopping(self, named: dict[str, Any], begin: int) -> Answers | None:
+        """What finds the stop texts of a call, and is put among its processors and criteria; None without any."""
+        texts, tokenizer = self._asked(named, "stop_strings"), named.get("tokenizer")
+        named.pop("stop_strings", None)
+        if not texts:
+            return None
+        texts = tuple([texts] if isinstance(texts, str) else texts)
+        known: Any = self.__dict__.setdefault("_stop_texts", {})
+        key = texts, id(tokenizer)
+        if key not in known:
+            known[key] = StopTexts(texts, *text_codec(self._tokenizer() if tokenizer is None else tokenizer))
+        ends, pad = self._asked(named, "eos_token_id"), self._asked(named, "pad_token_id")
+        ends = [ends] if isinstance(ends, int) else list(ends or ())
+        fewest, size = self._asked(named, "min_new_tokens") or 0, self.get_input_embeddings().num_embeddings
+        answers = Answers(known[key], begin, ends, ends[0] if pad is None else pad, fewest, size)
+        named["stopping_criteria"] = [*(named.get("stopping_criteria") or ()), StopsBeforeTexts(answers)]
+        named["logits_processor"] = [*(named.get("logits_processor") or ()), NotTooEarly(answers)]
+        return answers
+
+    def _asked(self, named: Mapping[str, Any], name: str) -> Any:
+        """A setting of generation: of the call, of its configuration, or of the model's, the first that says it."""
+        places = (named.get("generation_config"), self.generation_config)
+        said = [named.get(name), *(getattr(place, name, None) for place in places if place is not None)]
+        return next((value for value in said if value is not None), None)
+
+    def _tokenizer(self) -> Any:
+        """The tokenizer of the folder that the model came from. Raises `ValueError` where it came from none."""
+        place = self.__dict__.get("_folder")
+        if place is None:
+            raise ValueError("stop_strings are looked for in text; give generate the processor's tokenizer")
+        return load_tokenizer(str(place))
+
+    def _get_stopping_criteria(self, generation_config: Any, *rest: Any, **named: Any) -> Any:
+        """transformers' own, without its stop strings: `generate` has put ours in their place."""
+        usual: Any = cast(Any, super())._get_stopping_criteria
+        if generation_config.stop_strings is not None:
+            generation_config = copy.copy(generation_config)
+            generation_config.stop_strings = None
+        return usual(generation_config, *rest, **named)
 
     def prompt_embeds(self, input_ids: Tensor, **speech: Any) -> Tensor:
         """The prompt as vectors, (L, M): what vLLM takes as `prompt_embeds` for the LLM alone.
@@ -561,6 +617,15 @@ class SparqleForConditionalGeneration(SparqleModel, GenerationMixin):
     def gradient_checkpointing_enable(self, *_: Any, **__: Any) -> None:
         """Compute the LLM's layers again in the backward pass. Raises `SparqleError` where it cannot."""
         recompute_layers(self.language_model, self.config.llm or "the LLM")
+
+
+def _cut(generate: Any, answers: Answers, *args: Any, **named: Any) -> Any:
+    """What `generate` gives, each answer cut before its stop text."""
+    output = generate(*args, **named)
+    if isinstance(output, Tensor):
+        return answers.cut(output)
+    output.sequences = answers.cut(output.sequences)
+    return output
 
 
 HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")

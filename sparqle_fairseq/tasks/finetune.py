@@ -10,15 +10,9 @@ from fairseq.tasks import register_task
 from sparqle_fairseq.data.instructions import InstructionSide
 from sparqle_fairseq.data.options import fairseq_dataclass
 from sparqle_fairseq.data.wordings import PromptTemplates
-from sparqle_fairseq.generate.asking import (
-    PromptRoom,
-    TextCodec,
-    bind_dictionary,
-    instruction_side,
-    prompt_room,
-    text_codec,
-)
+from sparqle_fairseq.generate.asking import PromptRoom, bind_dictionary, instruction_side, prompt_room
 from sparqle_fairseq.models.config import SpeechLLMConfig
+from sparqle_fairseq.models.llm.llm import TextCodec, text_codec
 from sparqle_fairseq.models.stage2.start import take_adapter_options
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import FinetuneTaskConfig

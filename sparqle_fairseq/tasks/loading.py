@@ -13,6 +13,7 @@ from fairseq import checkpoint_utils
 
 from sparqle_fairseq.data.dataset import SpeechDataset, TextSide
 from sparqle_fairseq.errors import SparqleError, reason, sentence_of
+from sparqle_fairseq.generate.stopping import as_typed
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.llm.files import without_progress_bar
 from sparqle_fairseq.tasks import registration as _registration  # noqa: F401
@@ -37,6 +38,11 @@ class Trained(NamedTuple):
         """Where its speech encoder and its LLM came from; an empty text for what it has none of."""
         options = self.cfg.model
         return str(getattr(options, "speech_encoder", "") or ""), str(getattr(options, "llm", "") or "")
+
+    @property
+    def stops(self) -> list[str]:
+        """What its training's `--stop` named, as typed."""
+        return as_typed(getattr(self.cfg.task, "stop", None))
 
     def text_side(self) -> TextSide:
         """What is made of the text of a row, with the prompts of its training."""

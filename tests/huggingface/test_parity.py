@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from factories import save_tiny_hugging_face, save_tiny_whisper
-from hugging_face_models import write_model
+from hugging_face_models import EndsAtTheLimit, write_model
 from omegaconf import OmegaConf
 from tiny_models import batch, build_stage1, build_stage2, build_stage2_from, save_adapter, stir
-from transformers import LogitsProcessor
 
 from sparqle_fairseq.huggingface import SparqleForConditionalGeneration, SparqleProcessor
 
@@ -64,20 +63,6 @@ def exported(built, folder):
     options = OmegaConf.to_container(built.cfg.model, resolve=True, enum_to_str=True)
     write_model(built.model, options, folder)
     return SparqleForConditionalGeneration.from_pretrained(folder), SparqleProcessor.from_pretrained(folder)
-
-
-class EndsAtTheLimit(LogitsProcessor):
-    """The plugin's search ends a text that has reached its limit, at the price that the end has there."""
-
-    def __init__(self, length, end):
-        self.length, self.end = length, end
-
-    def __call__(self, input_ids, scores):
-        if input_ids.size(1) < self.length:
-            return scores
-        only = torch.full_like(scores, -torch.inf)
-        only[:, self.end] = scores[:, self.end]
-        return only
 
 
 def hypotheses(built, sample, beam):

@@ -6,7 +6,7 @@ B utterances, P prompt positions, L answer tokens, M width of the LLM's embeddin
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,8 @@ from sparqle_fairseq.models.frozen import Frozen
 from sparqle_fairseq.models.llm.files import LLMFiles
 from sparqle_fairseq.models.llm.recompute import recompute_layers
 from sparqle_fairseq.models.llm.sharding import shard_llm
+
+TextCodec = tuple[Callable[[list[int]], str], Callable[[str], list[int]]]
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,14 @@ class LanguageModel(nn.Module):
         if not self._keeps_logits:
             logits = logits[:, -logits_to_keep:] if isinstance(logits_to_keep, int) else logits[:, logits_to_keep]
         return logits, output.past_key_values
+
+
+def text_codec(tokenizer: Any) -> TextCodec:
+    """Text of an LLM's ids, special tokens and all, and ids of a text, without special tokens."""
+    return (
+        partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False),
+        partial(tokenizer.encode, add_special_tokens=False),
+    )
 
 
 def cast_parameters(model: nn.Module, dtype: torch.dtype, among: Collection[nn.Parameter] | None = None) -> None:

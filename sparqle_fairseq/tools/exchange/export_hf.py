@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import read_text
+from sparqle_fairseq.generate.stopping import stop_texts
 from sparqle_fairseq.models.encoders import SpeechEncoder, load_speech_encoder, parse_layer
 from sparqle_fairseq.models.identity import STATE_NAME, decode_identity
 
@@ -39,6 +40,7 @@ def export_hf(
     self_contained: bool = False,
     scores: Path | None = None,
     licence: str | None = None,
+    stop: Sequence[str] = (),
 ) -> Exported:
     """Write the folder `output`.
 
@@ -51,6 +53,7 @@ def export_hf(
         self_contained: put encoder and LLM into the folder.
         scores: a text file with scores and their signatures, for the model card.
         licence: of the adapter, for the model card.
+        stop: texts before which an answer ends, as typed, beside those of the training and its template file.
 
     Raises:
         SparqleError: the checkpoint is of stage 1 or cannot be read, a part is missing or another, or `output` exists.
@@ -85,8 +88,17 @@ def export_hf(
         }
         card = model_card(output.name, config, cfg, scores=table, licence=licence)
         training = _training(checkpoint, cfg)
+        stops = dict.fromkeys([*stop_texts([*stop, *trained.stops]), *templates.stop])
         write_folder(
-            output, config, processor, tensors, model.llm.end_tokens, card, training, self_contained=self_contained
+            output,
+            config,
+            processor,
+            tensors,
+            model.llm.end_tokens,
+            card,
+            training,
+            self_contained=self_contained,
+            stops=list(stops),
         )
     parameters = sum(value.numel() for value in tensors.values())
     places = str(encoder.identity["path"]), str(model.llm.identity["path"])

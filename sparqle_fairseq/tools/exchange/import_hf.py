@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,6 +125,7 @@ def _options(
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from omegaconf import OmegaConf
 
+    from sparqle_fairseq.huggingface.folder import GENERATION
     from sparqle_fairseq.huggingface.processing import FrameRule, SparqleProcessor
 
     encoder, language_model = speech_encoder or config.speech_encoder, llm or config.llm
@@ -147,7 +149,8 @@ def _options(
         words += ["--query-window-seconds", repr(seconds), "--queries-per-window", str(adapter.queries)]
     else:
         words += ["--queries", str(adapter.queries)]
-    profile, file = _templates(processor.templates, output)
+    stops = read_json(folder / GENERATION).get("stop_strings") if (folder / GENERATION).is_file() else None
+    profile, file = _templates(replace(processor.templates, stop=tuple(stops or ())), output)
     if profile is not None:
         words += ["--prompt-templates", profile]
     cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), words))
@@ -160,8 +163,13 @@ def _templates(templates: PromptTemplates, output: Path) -> tuple[str | None, tu
 
     def said(one: PromptTemplates) -> dict[str, Any]:
         wordings = {task: {code: list(lines) for code, lines in by.items()} for task, by in one.wordings.items()}
-        settings = {"speech": one.speech, "chat_template": one.chat_template, "before_answer": one.before_answer}
-        return wordings | settings | ({} if one.system is None else {"system": one.system})
+        settings: dict[str, Any] = {
+            "speech": one.speech,
+            "chat_template": one.chat_template,
+            "before_answer": one.before_answer,
+        }
+        settings |= {} if one.system is None else {"system": one.system}
+        return wordings | settings | ({"stop": list(one.stop)} if one.stop else {})
 
     own = said(templates)
     for name in ["default", *profile_names()]:

@@ -54,6 +54,11 @@ class Loaded(Protocol):
         """Where its speech encoder and its LLM came from; an empty text for no LLM."""
         ...
 
+    @property
+    def stops(self) -> list[str]:
+        """What its training's `--stop` named, as typed."""
+        ...
+
     def text_side(self) -> TextSide:
         """What is made of the text of a row, with the prompts of its training."""
         ...

@@ -107,6 +107,7 @@ class Translator:
         if isinstance(self.model.speech_encoder, UnitEmbedding):
             raise SparqleError("the checkpoint reads units and not audio (--source units); give one trained on audio")
         self.settings = settings
+        self.stops = loaded.stops
         self.side = loaded.text_side()
         self.side.prefix = settings.prefix
         self.generator = self._build_generator(settings)
@@ -277,7 +278,7 @@ class Translator:
             repetition_penalty=settings.repetition_penalty,
             loop_guard=settings.guard,
             prefix=settings.prefix,
-            stop=as_option(settings.stop),
+            stop=as_option(dict.fromkeys([*self.stops, *settings.stop])),
             rerank="mbr" if settings.mbr else "none",
             # The recording is heard once for all languages, so silence is not encoded in its place.
             speech_contrast="removed" if settings.flag_unheard else "none",
