@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.data.hub import local_folder
 from sparqle_fairseq.data.one_line import one_line
 from sparqle_fairseq.errors import SparqleError, reason
 
@@ -26,8 +27,9 @@ def load_tokenizer(path_or_id: str, gguf: str | None = None) -> Any:
     from transformers import AutoTokenizer
 
     which = {} if gguf is None else {"gguf_file": gguf}
+    place = local_folder(path_or_id)
     try:
-        return AutoTokenizer.from_pretrained(path_or_id, trust_remote_code=False, **which)
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **which)
     except Exception as error:  # transformers raises many kinds
         raise TokenizerError(
             f"{path_or_id}: no tokenizer could be read ({reason(error)}); give a folder that holds tokenizer.json or "

@@ -8,6 +8,9 @@ from transformers.configuration_utils import SubConfigSpec
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 
+# What `from_pretrained` says of a hub's repository.
+HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+
 
 class SparqleAdapterConfig(PreTrainedConfig):
     """Sizes of what is trained; the fields of `QFormerConfig`, and what stands around it.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from sparqle_fairseq.data.hub import SETTINGS, downloaded
 from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.files import read_json, read_text
 from sparqle_fairseq.huggingface.configuration import SparqleConfig
@@ -27,7 +28,7 @@ INDEX = "model.safetensors.index.json"
 # What a fairseq checkpoint says of its training, for the way back.
 TRAINING = "fairseq.json"
 # Of a hub's repository: what a model and its processor are made of, and no code.
-PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.yaml"]
+PATTERNS = (*SETTINGS, "*.safetensors")
 _FROZEN = ("language_model.", "speech_encoder.")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -48,15 +49,7 @@ def find_folder(name: str | Path, hub: Mapping[str, Any]) -> Path:
         return path
     if path.exists():
         raise SparqleError(f"{name} is a file; give the folder of a SparQLe model")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=PATTERNS, **hub))
-    except Exception as error:  # the hub's client and the network raise many kinds
-        raise SparqleError(
-            f"{name} is no folder here, and as a hub id it can neither be reached nor found in the cache "
-            f"({type(error).__name__}: {reason(error, 160)}); check the name, or download it where there is a network"
-        ) from error
+    return downloaded(str(name), PATTERNS, hub)
 
 
 def read_config(folder: Path) -> SparqleConfig:

@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutp
 
 from sparqle_fairseq.data.text import load_tokenizer
 from sparqle_fairseq.generate.stopping import StopTexts
-from sparqle_fairseq.huggingface.configuration import SparqleConfig
+from sparqle_fairseq.huggingface.configuration import HUB_OPTIONS, SparqleConfig
 from sparqle_fairseq.huggingface.encoder import build_network
 from sparqle_fairseq.huggingface.folder import hold_parts, is_folder_of_parts, keep_trained, read_parts
 from sparqle_fairseq.huggingface.stopping import Answers, NotTooEarly, StopsBeforeTexts
@@ -628,7 +628,6 @@ def _cut(generate: Any, answers: Answers, *args: Any, **named: Any) -> Any:
     return output
 
 
-HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
 SPEECH_INPUTS = ("input_values", "input_values_mask", "input_features", "input_features_mask")
 
 

@@ -17,11 +17,13 @@ from transformers import BatchFeature, ProcessorMixin
 
 from sparqle_fairseq.data.answers import BOTH, final_text
 from sparqle_fairseq.data.audio import SAMPLE_RATE, finite, normalize_waveform, read_audio, resample_waveform
+from sparqle_fairseq.data.hub import SETTINGS, downloaded, is_hub_id
 from sparqle_fairseq.data.prompts import SPEECH, PromptBuilder, language_name
 from sparqle_fairseq.data.segments import Segment, SpeechRule, cut_at_pauses, cut_at_times
 from sparqle_fairseq.data.voice import VoiceDetector
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.huggingface.configuration import HUB_OPTIONS
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 
 AUDIO_TOKEN = "<|speech|>"
@@ -121,6 +123,15 @@ class SparqleProcessor(ProcessorMixin):
             raise ProcessorError(f"the tokenizer has no token {audio_token!r}; add it as an additional special token")
 
     # ---- parts
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Any:
+        """From a folder or hub id (`owner/name`, also with `@revision`). Raises `SparqleError`."""
+        place = str(pretrained_model_name_or_path)
+        if is_hub_id(place):
+            named = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
+            place = str(downloaded(place, SETTINGS, named))
+        return super().from_pretrained(place, **options)
 
     @property
     def templates(self) -> PromptTemplates:

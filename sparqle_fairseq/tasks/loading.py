@@ -131,7 +131,7 @@ def _is_path(place: str) -> bool:
     """Whether it names a file or folder, and not a model of the hub (`name` or `owner/name`) or of a toolkit."""
     if EncoderPlace(place).is_scheme:
         return False
-    return place.count("/") > 1 or place.startswith((".", "/")) or place.endswith(".pt")
+    return place.partition("@")[0].count("/") > 1 or place.startswith((".", "/")) or place.endswith(".pt")
 
 
 @contextmanager

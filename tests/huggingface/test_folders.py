@@ -32,7 +32,7 @@ def refused(folder, said, **named):
 def test_another_model_is_refused(tiny_hub, tmp_path):
     refused(tiny_hub.llm, "of type 'llama', not a SparQLe model")
     refused(tmp_path, "has no config.json")
-    refused(tmp_path / "owner" / "model", "is no folder here, and as a hub id")
+    refused(tmp_path / "owner" / "model", "is no file or folder here, and no hub id")
 
 
 def test_an_llm_that_is_missing_or_another_is_refused(folder, tiny_hub, tmp_path):

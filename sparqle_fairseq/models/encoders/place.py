@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.data.hub import HubError, downloaded, is_hub_id
 from sparqle_fairseq.errors import reason
 from sparqle_fairseq.models.encoders.errors import EncoderError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS, WEIGHTS_INDEX, PICKLED_WEIGHTS = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FILE_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json")
 
 
@@ -107,15 +107,9 @@ class EncoderPlace:
         """The folder itself, or the hub's copy of it with the files of these names."""
         if self.path.is_dir():
             return self.path
-        if not _HUB_ID.fullmatch(self.text):
+        if not is_hub_id(self.text):
             raise EncoderError(f"Speech encoder {self} does not exist: check the path.")
-        from huggingface_hub import snapshot_download
-
         try:
-            return Path(snapshot_download(self.text, allow_patterns=names))
-        except Exception as error:  # the hub's client and the network raise many kinds
-            raise EncoderError(
-                f"Speech encoder {self} is no file or folder here, and as a hub id it can neither be reached nor found "
-                f"in the cache ({type(error).__name__}: {reason(error)}): check the name, or download it where there "
-                f"is a network (hf download {self}) and give its folder."
-            ) from error
+            return downloaded(self.text, names)
+        except HubError as error:
+            raise EncoderError(f"Speech encoder {error}.") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sparqle_fairseq.data.hub import folder_with_weights, local_folder
 from sparqle_fairseq.data.text import load_tokenizer
 from sparqle_fairseq.errors import SparqleError, reason
 
@@ -48,8 +49,9 @@ class LLMFiles:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         self._need_gguf()
+        place = local_folder(self.place)
         try:
-            config = AutoConfig.from_pretrained(self.place, trust_remote_code=False, **self._which())
+            config = AutoConfig.from_pretrained(place, trust_remote_code=False, **self._which())
         except Exception as error:  # transformers raises many kinds
             if "custom code" in str(error) or "trust_remote_code" in str(error):
                 raise SparqleError(
@@ -72,10 +74,11 @@ class LLMFiles:
         from transformers import AutoModelForCausalLM
 
         config = self.read_config()
+        place = folder_with_weights(self.place)
         try:
             with torch.random.fork_rng(devices=[]):
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
-                    self.place,
+                    place,
                     dtype="auto",
                     trust_remote_code=False,
                     output_loading_info=True,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 import sparqle_fairseq
+from sparqle_fairseq.data.hub import folder_with_weights
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import folder_written_whole
 from sparqle_fairseq.models.llm.lora import ADAPTER, LoRA, with_peft
@@ -56,7 +57,9 @@ def export_llm(
             f"{checkpoint} was trained without LoRA, so its LLM is {_place(trained)} as it is; export nothing"
         )
     # Anew: the model of the checkpoint may be in another precision, or quantised.
-    base = AutoModelForCausalLM.from_pretrained(_place(trained), dtype="auto", trust_remote_code=False)
+    base = AutoModelForCausalLM.from_pretrained(
+        folder_with_weights(_place(trained)), dtype="auto", trust_remote_code=False
+    )
     stored = base.dtype
     base.requires_grad_(False)
     base.float()

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.data.hub import folder_with_weights, is_hub_id
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import folder_written_whole, read_json, write_text
 from sparqle_fairseq.models.encoders.fairseq_checkpoint import read_checkpoint
@@ -257,15 +258,9 @@ def open_weights(given: str, part: str, stack: ExitStack) -> Weights:
         return _FairseqHubert(place)
     folder = place.path
     if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        try:
-            folder = Path(snapshot_download(given, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"]))
-        except Exception as error:  # the hub's client and the network raise many kinds
-            raise SparqleError(
-                f"{given} is no folder here and no reachable hub id ({type(error).__name__}); give the folder of the "
-                f"{part}"
-            ) from error
+        if not is_hub_id(given):
+            raise SparqleError(f"{given} is no folder here and no hub id; give the folder of the {part}")
+        folder = Path(folder_with_weights(given))
     if not (folder / CONFIG).is_file():
         raise SparqleError(f"{given} has no {CONFIG}, so the {part} in the file cannot be held against it")
     return _FolderWeights(folder, part, stack)
