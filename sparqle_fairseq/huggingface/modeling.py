@@ -220,14 +220,14 @@ class SparqleModel(SparqlePreTrainedModel):
         if not found.adapter_only:
             model = super().from_pretrained(folder, *model_args, config=found, trust_remote_code=False, **kwargs)
             model.freeze()  # reading makes parameters anew
-            model._folder = folder
+            model.__dict__["_folder"] = folder
             return model.eval()
         for name in HUB_OPTIONS:
             kwargs.pop(name, None)
         parts = read_parts(found, **kwargs)
         model = cls(parts.config, parts.speech_encoder, parts.language_model)
         hold_parts(model, folder, parts)
-        model._folder = folder
+        model.__dict__["_folder"] = folder
         return model.eval()
 
     def save_pretrained(self, save_directory: Any, *args: Any, self_contained: bool = False, **kwargs: Any) -> None:
@@ -558,7 +558,8 @@ class SparqleForConditionalGeneration(SparqleModel, GenerationMixin):
             known[key] = StopTexts(texts, *text_codec(self._tokenizer() if tokenizer is None else tokenizer))
         ends, pad = self._asked(named, "eos_token_id"), self._asked(named, "pad_token_id")
         ends = [ends] if isinstance(ends, int) else list(ends or ())
-        fewest, size = self._asked(named, "min_new_tokens") or 0, self.get_input_embeddings().num_embeddings
+        embeddings: Any = self.get_input_embeddings()
+        fewest, size = self._asked(named, "min_new_tokens") or 0, embeddings.num_embeddings
         answers = Answers(known[key], begin, ends, ends[0] if pad is None else pad, fewest, size)
         named["stopping_criteria"] = [*(named.get("stopping_criteria") or ()), StopsBeforeTexts(answers)]
         named["logits_processor"] = [*(named.get("logits_processor") or ()), NotTooEarly(answers)]

@@ -125,7 +125,7 @@ class SparqleProcessor(ProcessorMixin):
     # ---- parts
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **options: Any) -> Any:  # type: ignore[override]
         """From a folder or hub id (`owner/name`, also with `@revision`). Raises `SparqleError`."""
         place = str(pretrained_model_name_or_path)
         if is_hub_id(place):
