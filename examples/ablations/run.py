@@ -8,7 +8,6 @@ What is there already is not made again: a broken-off run goes on where it was.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,8 @@ from pipeline import Command, CommandFailed, run_together  # noqa: E402
 from recipe import Recipe  # noqa: E402
 from results import read_scores, write_json  # noqa: E402
 from summary import draw, summary  # noqa: E402
+
+from sparqle_fairseq.files import read_json  # noqa: E402
 
 ALL = "all"
 # Options of stage 2 that are refused without a stage 1.
@@ -128,7 +129,7 @@ class Ablations:
         Arms that were added since then are measured beside one that is known, whose seconds are the measure.
         """
         path = self.folder / "costs.json"
-        known: dict[str, tuple[float, float]] = json.loads(path.read_text()) if path.exists() else {}
+        known: dict[str, tuple[float, float]] = read_json(path) if path.exists() else {}
         arms = {arm.name: arm for group in self.corpus.groups for arm in GROUPS[group]}
         new = [name for name in arms if name not in known]
         if not new:
@@ -165,7 +166,7 @@ class Ablations:
         out = self.folder / arm.name.replace(" ", "_") / f"seed{seed}"
         done = out / "scores.json"
         if done.exists():
-            return json.loads(done.read_text())
+            return read_json(done)
         out.mkdir(parents=True, exist_ok=True)
         first, second = costs[arm.name]
         seconds, share = self.args.seconds, 0.0 if arm.stage1 is None else self.args.stage1_share

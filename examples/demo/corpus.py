@@ -18,6 +18,8 @@ from grammar import PATTERNS
 from lexicon import Phrase
 from tqdm import tqdm
 
+from sparqle_fairseq.files import read_lines
+
 SHORTEST, LONGEST = 6, 10  # English words: two to three seconds of speech
 
 
@@ -90,8 +92,8 @@ def check_disjoint(rows: Iterable[Phrase], held_out: Iterable[str]) -> None:
 
 def read_rows(path: Path) -> list[Phrase]:
     """The sentences of a file that `write_rows` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [Phrase(**row) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    rows = csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return [Phrase(**row) for row in rows]
 
 
 def write_rows(path: Path, rows: Sequence[Phrase]) -> None:

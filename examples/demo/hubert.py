@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
-from sparqle_fairseq.files import write_text
+from sparqle_fairseq.files import read_lines, write_text
 
 HERE = Path(__file__).resolve().parent
 SAMPLE_RATE = 16000
@@ -31,8 +31,7 @@ SAMPLE_RATE = 16000
 
 def audio_files(manifest: Path) -> list[tuple[Path, int]]:
     """Absolute paths and lengths in samples of a manifest's utterances."""
-    with manifest.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = csv.DictReader(read_lines(manifest), delimiter="\t", quoting=csv.QUOTE_NONE)
     return [((manifest.parent / row["audio"]).resolve(), int(row["n_frames"])) for row in rows]
 
 

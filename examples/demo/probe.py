@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sparqle_fairseq.fairseq_fixes import apply as apply_workarounds
+from sparqle_fairseq.files import read_lines
 
 
 def load_rows(manifest: Path) -> list[tuple[Tensor, list[str]]]:
     """Waveform and words of every utterance."""
-    with manifest.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = list(csv.DictReader(read_lines(manifest), delimiter="\t", quoting=csv.QUOTE_NONE))
     waves = (soundfile.read(manifest.parent / row["audio"], dtype="float32")[0] for row in rows)
     return [(torch.from_numpy(wave), words(row["src_text"])) for row, wave in zip(rows, waves, strict=True)]
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparqle_fairseq.files import folder_written_whole
+from sparqle_fairseq.files import folder_written_whole, read_text
 
 PACKAGES = (
     "asterisk-core-sounds-en-g722",  # the recordings
@@ -93,7 +93,7 @@ def fetch(build: Path, given: Path | None = None) -> Path:
     debs = collect(build / "debs", given)
     target, stamp = build / "unpacked", build / "unpacked.txt"
     listing = "".join(f"{deb.name}\t{deb.stat().st_size}\n" for deb in debs)
-    if target.is_dir() and stamp.is_file() and stamp.read_text(encoding="utf-8") == listing:
+    if target.is_dir() and stamp.is_file() and read_text(stamp) == listing:
         print(f"{target} is already unpacked")
         return target
     stamp.unlink(missing_ok=True)

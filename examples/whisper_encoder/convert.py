@@ -7,7 +7,6 @@ also a whole Whisper, for `transformers`.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
-from sparqle_fairseq.files import folder_written_whole
+from sparqle_fairseq.files import folder_written_whole, read_json
 
 SPECIFICATION = "WhisperSpec"
 GELU = 3  # CTranslate2's number of the exact (erf) GELU
@@ -153,7 +152,7 @@ def check_complete(weights: Mapping[str, Tensor], config: transformers.WhisperCo
 
 def special_tokens(tokenizer: Path) -> dict[str, int]:
     """`<|startoftranscript|>` and the like -> id."""
-    added = json.loads(tokenizer.read_text(encoding="utf-8"))["added_tokens"]
+    added = read_json(tokenizer)["added_tokens"]
     return {token["content"]: token["id"] for token in added}
 
 
@@ -188,7 +187,7 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     dtype = types.pop() if len(types) == 1 else torch.float32
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     try:
-        settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        settings = read_json(source / "config.json")
         ids = special_tokens(source / "tokenizer.json")
         options = generation_options(ids, settings)
     except (OSError, ValueError, KeyError) as error:

@@ -22,6 +22,8 @@ from recipe import Recipe, tokenizer  # noqa: E402
 from recordings import CONTROL, MANIFESTS, TEST, prepare  # noqa: E402
 from results import read_scores, samples, write_json  # noqa: E402
 
+from sparqle_fairseq.files import read_text  # noqa: E402
+
 VOCABULARY = 600
 
 
@@ -108,7 +110,7 @@ def score(each: Recipe, started: float) -> dict[str, Any]:
 
 def training_seconds(log: Path) -> float:
     """What fairseq-train says at its end."""
-    found = re.findall(r"done training in ([\d.]+) seconds", log.read_text(encoding="utf-8"))
+    found = re.findall(r"done training in ([\d.]+) seconds", read_text(log))
     return float(found[-1]) if found else float("nan")
 
 
@@ -120,7 +122,7 @@ def retrieval(each: Recipe, split: str) -> Command:
 
 def read_report(log: Path) -> dict[str, Any]:
     """The JSON at the end of a command's log, after its progress."""
-    text = log.read_text(encoding="utf-8")
+    text = read_text(log)
     return json.loads(text[text.rindex("\n{\n") :] if "\n{\n" in text else text)
 
 

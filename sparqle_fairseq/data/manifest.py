@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import written_whole
 
 REQUIRED_COLUMNS = ("id", "audio", "n_frames")
 KNOWN_COLUMNS = (
@@ -354,6 +355,7 @@ def write_manifest(
 
     Raises:
         ManifestError: a cell holds a tab or a line break, or a row has a name that is no column.
+        SparqleError: the disk refuses.
     """
     path = Path(path)
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
@@ -361,23 +363,16 @@ def write_manifest(
         raise ManifestError(f"{path}: cannot write the columns {list(columns)}; name id, audio and n_frames, each once")
     if not path.parent.is_dir():
         raise ManifestError(f"{path}: there is no folder {path.parent}; make it first")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with open(scratch, "wb") as file:
-            file.write(_line(path, 1, columns))
-            for count, row in enumerate(rows, start=1):
-                values = vars(row) if isinstance(row, ManifestRow) else row
-                surplus = [] if isinstance(row, ManifestRow) else [name for name in values if name not in columns]
-                if surplus:
-                    raise ManifestError(
-                        f"{path}: row {count} has {surplus[0]!r}, which is no column; add it to columns"
-                    )
-                cells = ["" if values.get(name) is None else str(values[name]) for name in columns]
-                file.write(_line(path, count + 1, cells))
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        file.write(_line(path, 1, columns))
+        for count, row in enumerate(rows, start=1):
+            values = vars(row) if isinstance(row, ManifestRow) else row
+            surplus = [] if isinstance(row, ManifestRow) else [name for name in values if name not in columns]
+            if surplus:
+                raise ManifestError(f"{path}: row {count} has {surplus[0]!r}, which is no column; add it to columns")
+            cells = ["" if values.get(name) is None else str(values[name]) for name in columns]
+            file.write(_line(path, count + 1, cells))
     return count
 
 

@@ -16,7 +16,8 @@ import langcodes
 import yaml
 
 from sparqle_fairseq.data.prompts import SPEECH, PromptBuilder, PromptError, language_name
-from sparqle_fairseq.errors import reason
+from sparqle_fairseq.errors import SparqleError, reason
+from sparqle_fairseq.files import read_text
 
 # The last one asks for translations whose answers begin with the transcript (`--answer transcript-first`).
 PROMPT_TASKS = ("transcription", "translation", "transcript_translation")
@@ -167,8 +168,12 @@ def template_file(path_or_name: str | Path | None, folder: Path | None = None) -
 
 def _read_file(path: Path) -> dict[Any, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = read_text(path, "template file")
+    except SparqleError as error:
+        raise PromptError(f"{error}; --prompt-templates takes a file or one of {', '.join(profile_names())}") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise PromptError(
             f"{path}: cannot be read as a YAML template file ({reason(error)}); give --prompt-templates a file or one "
             f"of {', '.join(profile_names())}"

@@ -81,8 +81,8 @@ def read_with_map(qformer: QFormer, values: Tensor, padding_mask: Tensor) -> tup
     return output, finished()
 
 
-def frame_rate(model: Any) -> float:
-    """Frames per second, as the queries read them."""
+def reading_rate(model: Any) -> float:
+    """Frames per second as the queries read them: those of the encoder, or stacks of them (`--speech-stride`)."""
     return model.speech_encoder.frame_rate / model.adapter.qformer.config.speech_stride
 
 

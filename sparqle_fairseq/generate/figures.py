@@ -153,7 +153,7 @@ def _draw_features(axis: Any, look: Look) -> None:
     low, high = np.percentile(look.features, [2, 98])
     axis.imshow(
         look.features.T, origin="lower", aspect="auto", cmap=MAP, vmin=low, vmax=high, interpolation="nearest",
-        extent=(0, len(look.features) / look.feature_rate, 0, look.features.shape[1]),
+        extent=(0, len(look.features) / look.frame_rate, 0, look.features.shape[1]),
     )  # fmt: skip
     axis.set_ylabel("dimension")
     axis.set_title("encoder features (this manifest has no waveform)", loc="left", fontsize=10)
@@ -168,7 +168,7 @@ def _draw_map(axis: Any, weights: np.ndarray, look: Look, title: str) -> None:
     count, frames = weights.shape
     image = axis.imshow(
         weights * frames, origin="upper", aspect="auto", cmap=MAP, vmin=0, interpolation="nearest",
-        vmax=np.percentile(weights * frames, 99.5), extent=(0, frames / look.frame_rate, count - 0.5, -0.5),
+        vmax=np.percentile(weights * frames, 99.5), extent=(0, frames / look.reading_rate, count - 0.5, -0.5),
     )  # fmt: skip
     axis.set_ylabel("query")
     axis.set_title(title, loc="left", fontsize=10)
@@ -181,7 +181,7 @@ def _draw_tokens(axis: Any, look: Look) -> None:
     strongest = look.token_excess.max(axis=1, keepdims=True)
     axis.imshow(
         look.token_excess / np.maximum(strongest, 1e-12), origin="upper", aspect="auto", cmap=MAP,
-        interpolation="nearest", extent=(0, frames / look.frame_rate, len(look.tokens) - 0.5, -0.5),
+        interpolation="nearest", extent=(0, frames / look.reading_rate, len(look.tokens) - 0.5, -0.5),
     )  # fmt: skip
     axis.set_facecolor("black")
     axis.plot(look.token_seconds, range(len(look.tokens)), "o", color="#4ad8e8", markersize=5, markeredgecolor="black")

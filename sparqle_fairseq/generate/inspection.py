@@ -11,7 +11,7 @@ import torch
 
 from sparqle_fairseq.data.audio import is_features, read_audio
 from sparqle_fairseq.data.dataset import SpeechDataset, to_device
-from sparqle_fairseq.generate.attention import frame_rate, query_map, token_centres, token_excess, token_map
+from sparqle_fairseq.generate.attention import query_map, reading_rate, token_centres, token_excess, token_map
 from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.limits import Ended, LengthRule
 from sparqle_fairseq.generate.options import decoding_options
@@ -30,11 +30,11 @@ class Look:
     reference: str | None
     hypothesis: str
     ended: Ended
-    frame_rate: float  # frames per second, as the queries read them
+    reading_rate: float  # frames per second, as the queries read them
     waveform: np.ndarray | None  # (S,) as recorded; None where features or units are read
     sample_rate: int
     features: np.ndarray  # (encoder frames, W)
-    feature_rate: float  # encoder frames per second
+    frame_rate: float  # encoder frames per second
     layers: np.ndarray  # (layers that read speech, Q, T)
     tokens: list[str]
     token_excess: np.ndarray  # (L, T) what a token reads above the mean of its text
@@ -49,12 +49,12 @@ class Look:
     def seconds(self) -> float:
         if self.waveform is not None:
             return len(self.waveform) / self.sample_rate
-        return len(self.features) / self.feature_rate
+        return len(self.features) / self.frame_rate
 
     @property
     def query_seconds(self) -> np.ndarray:
         """(Q,) the frame that each query reads most."""
-        return (self.queries.argmax(axis=1) + 0.5) / self.frame_rate
+        return (self.queries.argmax(axis=1) + 0.5) / self.reading_rate
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def look_at(
     speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
     layers, padding_mask = query_map(model, net_input)
     frames = token_map(model, net_input, texts, range(len(texts))).frames
-    rate = frame_rate(model)
+    rate = reading_rate(model)
     looks = []
     for i, utterance in enumerate(heard):
         real = ~padding_mask[i]
@@ -143,11 +143,11 @@ def look_at(
                 reference=utterance.reference,
                 hypothesis=dictionary.text(torch.tensor(texts[i])),
                 ended=best[i]["ended"],
-                frame_rate=rate,
+                reading_rate=rate,
                 waveform=utterance.waveform,
                 sample_rate=encoder.sample_rate,
                 features=speech.values[i][~speech.padding_mask[i]].float().cpu().numpy(),
-                feature_rate=encoder.frame_rate,
+                frame_rate=encoder.frame_rate,
                 layers=layers[:, i, :, real].cpu().numpy(),
                 tokens=[dictionary.text(torch.tensor([token])) for token in tokens],
                 token_excess=token_excess(own).cpu().numpy(),

@@ -26,7 +26,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.fairseq_fixes import early_stopping
 from sparqle_fairseq.fairseq_fixes.out_of_memory import OutOfMemoryGuard
 from sparqle_fairseq.generate.asking import make_generator
-from sparqle_fairseq.generate.attention import check_can_look, frame_rate
+from sparqle_fairseq.generate.attention import check_can_look, reading_rate
 from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.options import DecodingOptions, SearchOptions, decoding_options
 from sparqle_fairseq.generate.stopping import StopTexts, as_option, as_typed, stop_texts
@@ -364,7 +364,7 @@ class SpeechTask(FairseqTask):
         decoding = decoding or decoding_options(self.cfg)
         stop = self.stopping(models[0], decoding.stop)
         if getattr(args, "print_alignment", None):
-            logger.info("A- lines: frames of %g seconds and tokens, both from 0", 1 / frame_rate(models[0]))
+            logger.info("A- lines: frames of %g seconds and tokens, both from 0", 1 / reading_rate(models[0]))
         return make_generator(
             models[0], self.dictionary, args, decoding, int(self.cfg.seed) if seed is None else seed, stop
         )

@@ -1,6 +1,5 @@
 """Where a speech encoder lies: a file, a folder, or a Hugging Face hub id, and what can be read there."""
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.data.hub import HubError, downloaded, is_hub_id
-from sparqle_fairseq.errors import reason
+from sparqle_fairseq.errors import SparqleError, reason
+from sparqle_fairseq.files import read_json
 from sparqle_fairseq.models.encoders.errors import EncoderError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -99,8 +99,8 @@ class EncoderPlace:
         if not path.is_file():
             return None
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return dict(read_json(path))
+        except (SparqleError, ValueError, TypeError) as error:  # the last two where it is JSON, but no mapping
             raise EncoderError(f"{path} cannot be read ({reason(error)}): copy or download it again.") from error
 
     def _folder(self, names: list[str]) -> Path:

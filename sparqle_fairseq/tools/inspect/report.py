@@ -116,7 +116,7 @@ def summary(report: Report) -> dict[str, Any]:
     found: dict[str, Any] = {
         "utterance": look.name,
         "seconds": round(look.seconds, 3),
-        "frame_seconds": 1 / look.frame_rate,
+        "frame_seconds": 1 / look.reading_rate,
         "reference": look.reference,
         "hypothesis": look.hypothesis,
         "ended": look.ended,

@@ -8,9 +8,9 @@ from tiny_models import batch, build_stage1, build_stage2
 
 from sparqle_fairseq.data.dataset import pad_ids
 from sparqle_fairseq.generate.attention import (
-    frame_rate,
     llm_rollout,
     query_map,
+    reading_rate,
     token_centres,
     token_excess,
     token_map,
@@ -166,7 +166,7 @@ def test_windows_and_strides_keep_their_place_in_time(world, build, options):
     sample = batch(built, "test", ROWS)
     seen = query_map(built.model, sample["net_input"])
     config = built.model.adapter.qformer.config
-    assert frame_rate(built.model) == 50 / config.speech_stride
+    assert reading_rate(built.model) == 50 / config.speech_stride
     frames = built.model.encode_speech(sample["net_input"]["source"], sample["net_input"]["padding_mask"])
     real = -((~frames.padding_mask).sum(dim=1) // -config.speech_stride)
     assert (~seen.padding_mask).sum(dim=1).tolist() == real.tolist()

@@ -42,6 +42,17 @@ def test_recall_its_interval_and_chance():
     assert (found.queries, found.candidates, found.median_rank) == (40, 40, 1)
 
 
+def test_the_interval_is_that_of_the_seeds_resamples():
+    """Where the own candidate comes first in the even queries only, recall@1 of a resample is its share of those."""
+    similarities = np.where(np.eye(9, dtype=bool), np.arange(9)[:, None] % 2 == 0, 0.5)
+    (found,) = retrieval_scores(similarities, np.eye(9, dtype=bool), (1,), resamples=200, seed=7).recall
+    drawn = np.random.default_rng(7).integers(9, size=(200, 9))
+    low, high = np.percentile(100 * (drawn % 2 == 0).mean(axis=1), [2.5, 97.5])
+    assert (found.low, found.high) == pytest.approx((low, high))
+    (again,) = retrieval_scores(similarities, np.eye(9, dtype=bool), (1,), resamples=200, seed=8).recall
+    assert (again.low, again.high) != (found.low, found.high) or again.value == found.value
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 4), st.integers(2, 9), st.integers(0, 2**32 - 1))
 def test_chance_is_what_random_similarities_reach(k, candidates, seed):
