@@ -22,10 +22,12 @@ import soundfile
 import torch
 from tqdm import tqdm
 
+import sparqle_fairseq
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.files import read_lines, write_text
 
 HERE = Path(__file__).resolve().parent
+PLUGIN = Path(sparqle_fairseq.__file__).parent
 SAMPLE_RATE = 16000
 
 
@@ -96,11 +98,12 @@ def make_labels(work: Path, clusters: int, seed: int) -> None:
 
 
 def train(work: Path, save_dir: Path, seed: int, overrides: list[str]) -> None:
-    """fairseq-hydra-train with hubert.yaml."""
+    """fairseq-hydra-train with hubert.yaml; the plugin is loaded because with it the masks follow the seed."""
     command = shutil.which("fairseq-hydra-train", path=str(Path(sys.executable).parent)) or "fairseq-hydra-train"
     run(command, "--config-dir", HERE, "--config-name", "hubert",
         f"task.data={work.resolve()}", f"task.label_dir={(work / 'labels').resolve()}",
-        f"checkpoint.save_dir={save_dir.resolve()}", f"common.seed={seed}", *overrides)  # fmt: skip
+        f"checkpoint.save_dir={save_dir.resolve()}", f"common.seed={seed}",
+        f"common.user_dir={PLUGIN}", *overrides)  # fmt: skip
 
 
 def main() -> None:

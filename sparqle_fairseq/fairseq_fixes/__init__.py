@@ -43,6 +43,7 @@ def apply() -> None:
     flags.fix_bf16_flag()
     # Data
     numpy_names.ensure_numpy_aliases()
+    numpy_names.seed_masks()
     waveforms.keep_waveforms_whole()
     # Checkpoints
     checkpoint_reading.name_bad_checkpoints()

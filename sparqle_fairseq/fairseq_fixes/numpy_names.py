@@ -1,4 +1,4 @@
-"""Names that numpy dropped and fairseq still says."""
+"""What fairseq asks of numpy when it draws masks: names that numpy dropped, and generators that follow the seed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
 from fairseq.data import data_utils
 
 
@@ -18,18 +19,22 @@ class _Generator(np.random.Generator):
     randint = np.random.Generator.integers
 
 
-class _NumpyOfOld(types.ModuleType):
-    """numpy as ``fairseq.data.data_utils`` expects it: ``int`` is there, and generators have ``randint``."""
-
-    int = int
+class _NumpyOfFairseq(types.ModuleType):
+    """numpy as ``fairseq.data.data_utils`` sees it; what is changed there is changed for that module alone."""
 
     def __init__(self) -> None:
         super().__init__("numpy", np.__doc__)
         self.random = types.SimpleNamespace(**vars(np.random))
-        self.random.default_rng = lambda seed=None: _Generator(np.random.default_rng(seed).bit_generator)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
+
+
+def _view() -> Any:
+    """The numpy of ``data_utils``, which may be changed."""
+    if data_utils.np is np:
+        data_utils.np = _NumpyOfFairseq()
+    return data_utils.np
 
 
 def ensure_numpy_aliases() -> bool:
@@ -45,7 +50,7 @@ def ensure_numpy_aliases() -> bool:
     Returns:
         True where this call gave ``data_utils`` its view of numpy.
     """
-    if data_utils.np is not np:
+    if isinstance(data_utils.np, _NumpyOfFairseq) and "int" in vars(data_utils.np):
         return False
     source = inspect.getsource(data_utils)
     with warnings.catch_warnings():
@@ -53,5 +58,33 @@ def ensure_numpy_aliases() -> bool:
         lacks_int = re.search(r"\bnp\.int\b", source) and not hasattr(np, "int")
     if not lacks_int and not re.search(r"\brng\.randint\b", source):
         return False
-    data_utils.np = _NumpyOfOld()
+    view = _view()
+    usual = view.random.default_rng
+    view.int = int
+    view.random.default_rng = lambda seed=None: _Generator(usual(seed).bit_generator)
+    return True
+
+
+def seed_masks() -> bool:
+    """Let the masks of fairseq's own speech models follow ``--seed``.
+
+    Symptom: two trainings of a HuBERT with the same seed differ from the first update on. Reason:
+    ``compute_mask_indices`` takes a new generator for every row, and gives it no seed, so that the system does. Here a
+    generator without a seed takes one from torch's, which fairseq seeds at every update. Numpy's own would not do:
+    the thread that reads ahead draws from it, too.
+    Can go when ``compute_mask_indices`` draws from what ``--seed`` seeds.
+
+    Returns:
+        True where this call changed it.
+    """
+    if getattr(data_utils.np.random.default_rng, "follows_the_seed", False):
+        return False
+    view = _view()
+    usual = view.random.default_rng
+
+    def default_rng(seed: Any = None) -> np.random.Generator:
+        return usual(torch.randint(2**31, (4,)).tolist() if seed is None else seed)
+
+    default_rng.follows_the_seed = True  # type: ignore[attr-defined]
+    view.random.default_rng = default_rng
     return True

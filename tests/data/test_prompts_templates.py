@@ -78,7 +78,7 @@ def test_a_file_without_the_language_and_without_default_says_what_it_has(tmp_pa
         ("speech: [a]", "'speech' must be a text"),
         ("chat_template: sometimes", "'chat_template' must be true or false, found 'sometimes'"),
         ("before_answer: 3", "'before_answer' must be a text"),
-        ("base: nowhere.yaml", "nowhere.yaml: cannot be read"),
+        ("base: nowhere.yaml", "nowhere.yaml: there is no such template file"),
         ("base: sparqle-plain", "has a base itself; name that one"),
         ("sistem: x", "unknown key 'sistem'; expected transcription, translation, "),
     ],

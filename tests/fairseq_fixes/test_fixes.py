@@ -241,6 +241,24 @@ def test_numpy_is_left_alone_where_fairseq_does_not_need_the_alias(monkeypatch):
     assert data_utils.np is np
 
 
+def test_masks_of_fairseqs_own_models_follow_the_seed():
+    from fairseq.data import data_utils
+
+    fairseq_fixes.apply()
+
+    def drawn() -> np.ndarray:
+        return data_utils.compute_mask_indices((2, 40), None, 0.5, 4, "static", 0.0, min_masks=2)
+
+    torch.manual_seed(1)
+    first, second = drawn(), drawn()
+    torch.manual_seed(1)
+    assert (drawn() == first).all()
+    assert (drawn() == second).all()
+    assert (first != second).any()
+    assert (first[0] != first[1]).any()  # a draw for each row
+    assert fairseq_fixes.numpy_names.seed_masks() is False  # once is enough
+
+
 # -- options
 
 
