@@ -47,6 +47,8 @@ setup(
     extras_require={
         # Pictures: `sparqle inspect`, --visualize-interval.
         "plots": ["matplotlib>=3.8"],
+        # Pictures of `sparqle report`, and which language a hypothesis is in (140 of them, 4.6 MB, offline, BSD).
+        "report": ["matplotlib>=3.8", "py3langid>=0.4"],
         # `--speech-encoder s3prl:NAME`. The fork, because s3prl 0.4.18 cannot be imported with torchaudio 2.11.
         "s3prl": ["espnet-s3prl>=2026.5.14"],
         # `sparqle extract-units`. The last two it imports, but does not ask for.
@@ -63,7 +65,7 @@ setup(
         "gguf": ["gguf>=0.10"],
         # `--llm-quantization`.
         "quantized": ["bitsandbytes>=0.49"],
-        "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "scikit-learn>=1.4"],
+        "demo": ["hibari-tts>=0.2", "matplotlib>=3.8", "py3langid>=0.4", "scikit-learn>=1.4"],
         # `make docs`; ProperDocs goes on with MkDocs 1.x.
         "docs": DOCS,
         "dev": [
@@ -76,6 +78,10 @@ setup(
             "mypy>=1.15",
             "types-PyYAML",
             "pysubs2>=1.7",
+            # Word error rates of `sparqle score` are held against it.
+            "jiwer>=4",
+            # Cuts texts of talks for `sparqle report`. GPL-3: run as a program, never imported.
+            "mweralign>=1.4",
             # Drives Debian's chromium in the tests of the page.
             "selenium>=4.40",
         ],

@@ -184,8 +184,11 @@ def written_whole(path: AnyPath, mode: str = "wb", sync: bool = False) -> Iterat
 
 
 @contextmanager
-def folder_written_whole(path: AnyPath) -> Iterator[Path]:
+def folder_written_whole(path: AnyPath, replace: bool = False) -> Iterator[Path]:
     """A new folder that has its name only when the block ends well; folders above it are made.
+
+    Args:
+        replace: a folder that has the name already gives way, when the new one is complete.
 
     Raises:
         SparqleError: the disk refuses, or the name is taken by more than an empty folder.
@@ -199,7 +202,10 @@ def folder_written_whole(path: AnyPath) -> Iterator[Path]:
         os.umask(mask)
         os.chmod(part, 0o777 & ~mask)
         yield part
-        os.replace(part, path)
+        if replace and path.is_dir():
+            _replace_folder(part, path)
+        else:
+            os.replace(part, path)
     except Exception as error:
         refused = _refused(error, part or path.parent)
         if refused is None:
@@ -208,6 +214,18 @@ def folder_written_whole(path: AnyPath) -> Iterator[Path]:
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)  # it is no longer there where all went well
+
+
+def _replace_folder(part: Path, path: Path) -> None:
+    """Give `part` the name of the folder `path`, which is removed; where that fails, it is what it was."""
+    old = part.with_suffix(".old")
+    os.replace(path, old)
+    try:
+        os.replace(part, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _refused(error: Exception, part: Path) -> OSError | None:

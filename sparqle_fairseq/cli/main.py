@@ -36,6 +36,7 @@ COMMANDS = {
     "launch": "launch",
     "merge-results": "merge_results",
     "score": "score",
+    "report": "report",
     "user-dir": "user_dir",
     "completion": "completion",
 }

@@ -17,6 +17,8 @@ METRICS = ("bleu", "chrf", "chrf++", "ter", "wer", "cer")
 @click.option("--metric", "metrics", multiple=True, type=click.Choice(METRICS), help="default: bleu chrf wer cer")
 @click.option("--tgt-lang", metavar="CODE", help="language of the texts [default: by their script]")
 @click.option("--tokenizer", metavar="NAME", help="sacrebleu's, in place of the language's, such as zh or char")
+@click.option("--normaliser", default="lower", show_default=True, metavar="NAME",
+              help="of WER and CER: none, lower, whisper, whisper:FILE")  # fmt: skip
 @click.option("--bootstrap", default=1000, show_default=True, help="resamples of the utterances for the intervals")
 @click.option("--seed", default=12345, show_default=True, help="seed of the resampling")
 @click.option("--json", "as_json", is_flag=True, help="print the scores as JSON")
@@ -25,6 +27,7 @@ def command(
     metrics: tuple[str, ...],
     tgt_lang: str | None,
     tokenizer: str | None,
+    normaliser: str,
     bootstrap: int,
     seed: int,
     as_json: bool,
@@ -67,6 +70,7 @@ def command(
                 seed,
                 languages=tgt_lang,
                 tokenizer=tokenizer,
+                normaliser=normaliser,
             )
         except SparqleError as error:
             raise SparqleError(f"{path}: {error}") from error

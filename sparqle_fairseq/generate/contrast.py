@@ -17,9 +17,8 @@ from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.limits import Limits
+from sparqle_fairseq.generate.remarks import UNHEARD
 from sparqle_fairseq.generate.search import SearchSettings, StepDecoder, ensemble, search
-
-UNHEARD = "unheard"
 
 
 @dataclass(frozen=True)

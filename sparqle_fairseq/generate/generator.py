@@ -16,11 +16,9 @@ from sparqle_fairseq.generate.guard import BLOCKED_NGRAM, is_loop
 from sparqle_fairseq.generate.limits import LengthRule, room
 from sparqle_fairseq.generate.mbr import mbr_order
 from sparqle_fairseq.generate.options import DecodingOptions
+from sparqle_fairseq.generate.remarks import REPETITION
 from sparqle_fairseq.generate.search import Hypothesis, SearchSettings, ensemble, search
 from sparqle_fairseq.generate.stopping import StopTexts
-
-# What is said of a hypothesis that was searched again because the first one went round in circles.
-REPETITION = "repetition"
 
 
 class HypothesisGenerator:
@@ -74,7 +72,7 @@ class HypothesisGenerator:
     ) -> list[list[dict[str, Any]]]:
         """Hypotheses in fairseq's shape: tokens, score, positional_scores, attention, alignment.
 
-        Also `ended` (`limits.Ended`), `written` (the tokens that the model wrote, a stop text's too), `flag`,
+        Also `ended` (`remarks.Ended`), `written` (the tokens that the model wrote, a stop text's too), `flag`,
         "repetition" where the guard searched again, and with --speech-contrast `contrast`.
 
         Args:

@@ -1,4 +1,4 @@
-"""How long an answer may be, and why one ended.
+"""How long an answer may be, and what limits it.
 
 B utterances. Lengths are tokens before the end token.
 """
@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-# Why a hypothesis ended: by itself; at --max-len-a and --max-len-b; at --max-tokens-per-second; for want of room in the
-# model (positions of the Q-Former's text, the LLM's context); before a text of --stop.
-Ended = Literal["end", "length", "seconds", "room", "stop"]
+from sparqle_fairseq.generate.remarks import Ended
 
 
 @dataclass(frozen=True)

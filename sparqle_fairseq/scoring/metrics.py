@@ -17,13 +17,13 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.scoring import normalise
-from sparqle_fairseq.scoring.error_rates import CER_SIGNATURE, WER_SIGNATURE, character_errors, word_errors
+from sparqle_fairseq.scoring.error_rates import DEFAULT_NORMALISER, normaliser_named
 from sparqle_fairseq.scoring.languages import WORDS, Tokenizers, load_tokenizer
 from sparqle_fairseq.scoring.normalise import normalised
 
 
-class Metric(Protocol):
-    """A corpus score in percent."""
+class Formula(Protocol):
+    """What sums of counts are worth: a corpus score in percent."""
 
     @property
     def name(self) -> str: ...
@@ -31,12 +31,20 @@ class Metric(Protocol):
     @property
     def higher_is_better(self) -> bool: ...
 
-    def statistics(self, references: Sequence[str], hypotheses: Sequence[str], tokenizers: Tokenizers) -> np.ndarray:
-        """Counts (N, K) of N utterances, int64. Texts are normalised here."""
-        ...
-
     def value(self, sums: np.ndarray) -> float:
         """The score of counts (K,) that were added up."""
+        ...
+
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        """(D,) scores of many sums (D, K): what `value` gives, at once."""
+        ...
+
+
+class Metric(Formula, Protocol):
+    """A formula, and the counts that it is made of."""
+
+    def statistics(self, references: Sequence[str], hypotheses: Sequence[str], tokenizers: Tokenizers) -> np.ndarray:
+        """Counts (N, K) of N utterances. Texts are normalised here."""
         ...
 
     def signature(self, tokenizers: Tokenizers) -> str:
@@ -60,6 +68,18 @@ class Bleu:
     def value(self, sums: np.ndarray) -> float:
         return float(self.details(sums).score)
 
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        produced, wanted = sums[:, 0], sums[:, 1]
+        matches, totals = sums[:, 2:6], sums[:, 6:]
+        # Smoothing of sacrebleu's "exp": the n-th order without a match counts as one match of 2 ** n.
+        empty = matches == 0
+        halved = 0.5 ** np.cumsum(empty, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            precisions = np.where(empty, halved, matches) / totals
+            brevity = np.where(produced < wanted, np.exp(1 - wanted / produced), 1.0)
+            scores = 100 * brevity * np.exp(np.log(precisions).mean(axis=1))
+        return np.where((totals > 0).all(axis=1) & matches.any(axis=1), scores, 0.0)
+
     def details(self, sums: np.ndarray) -> Any:
         """sacrebleu's `BLEUScore`, with precisions, brevity penalty and lengths."""
         return load_tokenizer(WORDS)._compute_score_from_stats([int(count) for count in sums])
@@ -74,7 +94,8 @@ class Bleu:
 
 @dataclass(frozen=True)
 class Characters:
-    """chrF, or with `word_order` 2 chrF++."""
+    """chrF, or with `word_order` 2 chrF++. Counts: of each order, characters' first, n-grams of the hypothesis, of the
+    reference, and of both."""
 
     name: str
     word_order: int
@@ -86,8 +107,23 @@ class Characters:
     def value(self, sums: np.ndarray) -> float:
         return float(self._metric()._compute_score_from_stats([int(count) for count in sums]).score)
 
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        produced, wanted, matches = sums[:, 0::3], sums[:, 1::3], sums[:, 2::3]  # (D, orders)
+        both = (produced > 0) & (wanted > 0)  # an order that one side has nothing of does not count
+        orders = np.maximum(both.sum(axis=1), 1)
+        precision = (both * matches / np.maximum(produced, 1)).sum(axis=1) / orders
+        recall = (both * matches / np.maximum(wanted, 1)).sum(axis=1) / orders
+        weight = CHRF.BETA**2
+        return (
+            100 * (1 + weight) * precision * recall / np.where(precision + recall > 0, weight * precision + recall, 1)
+        )
+
     def signature(self, tokenizers: Tokenizers) -> str:
         return _sacrebleus_signature(self._metric())
+
+    @property
+    def width(self) -> int:
+        return 3 * (CHRF.CHAR_ORDER + self.word_order)
 
     def _metric(self) -> CHRF:
         return CHRF(word_order=self.word_order)
@@ -110,6 +146,10 @@ class Ter:
     def value(self, sums: np.ndarray) -> float:
         return float(TER()._compute_score_from_stats(list(sums)).score)
 
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        edits, lengths = sums.T
+        return 100 * np.where(lengths > 0, edits / np.where(lengths > 0, lengths, 1), edits > 0)
+
     def signature(self, tokenizers: Tokenizers) -> str:
         names = tokenizers.signature
         return _sacrebleus_signature(TER()) + (f"|cut:{names}" if names not in ("", WORDS) else "")
@@ -131,26 +171,37 @@ class ErrorRate:
     def value(self, sums: np.ndarray) -> float:
         return float(100 * sums[0] / max(sums[1], 1))
 
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        return 100 * sums[:, 0] / np.maximum(sums[:, 1], 1)
+
     def signature(self, tokenizers: Tokenizers) -> str:
         return self.made
 
 
+def error_rate(name: str, normaliser: str = DEFAULT_NORMALISER) -> ErrorRate:
+    """`wer` or `cer` of texts as a normaliser leaves them. Raises `SparqleError` where there is no such normaliser."""
+    made = normaliser_named(normaliser)
+    if name == "wer":
+        return ErrorRate(name, made.word_errors, made.word_signature)
+    return ErrorRate(name, made.character_errors, made.character_signature)
+
+
 BLEU_METRIC = Bleu()
-WER_METRIC = ErrorRate("wer", word_errors, WER_SIGNATURE)
-CER_METRIC = ErrorRate("cer", character_errors, CER_SIGNATURE)
+CHRF_METRIC, CHRF_PLUS_METRIC = Characters("chrf", 0), Characters("chrf++", 2)
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        BLEU_METRIC, Characters("chrf", 0), Characters("chrf++", 2), Ter(), WER_METRIC, CER_METRIC,
+        BLEU_METRIC, CHRF_METRIC, CHRF_PLUS_METRIC, Ter(), error_rate("wer"), error_rate("cer"),
     )
 }  # fmt: skip
+ERROR_RATES = ("wer", "cer")
 
 
-def metric_named(name: str) -> Metric:
-    """A metric by its name. Raises `SparqleError` where there is none."""
+def metric_named(name: str, normaliser: str = DEFAULT_NORMALISER) -> Metric:
+    """A metric by its name; `normaliser` is that of error rates. Raises `SparqleError` where there is none."""
     if name not in METRICS:
         raise SparqleError(f"the metric {name!r} is not known; choose of {', '.join(METRICS)}")
-    return METRICS[name]
+    return error_rate(name, normaliser) if name in ERROR_RATES else METRICS[name]
 
 
 def _sacrebleus_statistics(

@@ -62,31 +62,43 @@ def read_output(path: str | Path) -> list[OutputLine]:
     return list(_whole(found, after))
 
 
+class Generated(NamedTuple):
+    """What one run of fairseq-generate printed, by row."""
+
+    references: dict[int, str]  # as printed: an empty one is empty
+    hypotheses: dict[int, str]  # the best of each row
+    remarks: dict[int, str]  # the rest of the best one's I- line
+
+
+def read_generated(path: str | Path) -> Generated:
+    """T-, D- and I- lines. Of several D- or I- lines of a row (`--nbest`) the first counts.
+
+    Raises:
+        SparqleError: the file cannot be read, is not of fairseq-generate, has a reference twice, or a line is cut off.
+    """
+    found = Generated({}, {}, {})
+    for line in read_output(path):
+        if line.kind not in "TDI":
+            continue
+        text = line.rest if line.kind == "I" else _text_of(line)
+        if text is None:
+            raise SparqleError(f"{path} line {line.number} is cut off: {str(line)[:60]!r}; run fairseq-generate again")
+        if line.kind == "T" and line.row in found.references:
+            raise SparqleError(f"{path} line {line.number}: utterance {line.row} comes twice; score one run at a time")
+        kinds = {"T": found.references, "D": found.hypotheses, "I": found.remarks}
+        kinds[line.kind].setdefault(line.row, text)
+    if not found.references and not found.hypotheses:
+        raise SparqleError(f"{path} has no T- and D- lines; is it the output of fairseq-generate?")
+    return found
+
+
 def read_generation(path: str | Path) -> list[Utterance]:
     """Reference and best hypothesis of every utterance, by row; a row whose reference is empty or missing has None.
 
-    Of several D- lines (`--nbest`) the first counts.
-
     Raises:
-        SparqleError: the file cannot be read, is not of fairseq-generate, has no reference at all, has a reference
-            twice or without a hypothesis, or a line is cut off.
+        SparqleError: as `read_generated`, or there is no reference at all, or one without a hypothesis.
     """
-    references: dict[int, str] = {}
-    hypotheses: dict[int, str] = {}
-    for line in read_output(path):
-        if line.kind not in "TD":
-            continue
-        text = _text_of(line)
-        if text is None:
-            raise SparqleError(f"{path} line {line.number} is cut off: {str(line)[:60]!r}; run fairseq-generate again")
-        if line.kind == "D":
-            hypotheses.setdefault(line.row, text)
-        elif line.row in references:
-            raise SparqleError(f"{path} line {line.number}: utterance {line.row} comes twice; score one run at a time")
-        else:
-            references[line.row] = text
-    if not references and not hypotheses:
-        raise SparqleError(f"{path} has no T- and D- lines; is it the output of fairseq-generate?")
+    references, hypotheses, _ = read_generated(path)
     if not references:
         raise SparqleError(
             f"{path}: {len(hypotheses)} utterance(s) lack a reference (T-), so nothing can be scored; run "

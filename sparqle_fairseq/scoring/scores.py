@@ -1,24 +1,24 @@
 """Scores of a corpus with 95 % bootstrap confidence intervals (Koehn, 2004: utterances are resampled).
 
-`score` is the whole of it. Who compares systems takes `measure` and `draws`: the counts of every utterance and the
-same resamples for both.
+`score` is the whole of it. Who compares systems takes `measure`, the counts of every utterance, and
+`significance.paired_test`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.scoring.error_rates import DEFAULT_NORMALISER
 from sparqle_fairseq.scoring.languages import Tokenizers, choose_tokenizers
-from sparqle_fairseq.scoring.metrics import Metric, metric_named
+from sparqle_fairseq.scoring.metrics import CHRF_METRIC, CHRF_PLUS_METRIC, ERROR_RATES, Formula, metric_named
 from sparqle_fairseq.scoring.normalise import normalised
+from sparqle_fairseq.scoring.resampling import SEED, bootstrap_sums
 
 DEFAULT_METRICS = ("bleu", "chrf", "wer", "cer")
-SEED = 12345  # of the resampling; sacrebleu's own default
-FEWEST_RESAMPLES = 40
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Score:
 class Measured:
     """The counts of every utterance of one system by one metric."""
 
-    metric: Metric
+    metric: Formula
     table: np.ndarray  # (N, K)
     signature: str
 
@@ -50,9 +50,9 @@ class Measured:
         """The score of the corpus."""
         return self.metric.value(self.table.sum(0))
 
-    def resampled(self, drawn: np.ndarray) -> np.ndarray:
-        """(draws,) scores of the resamples `drawn` (draws, N), which hold row numbers."""
-        return np.array([self.metric.value(self.table[sample].sum(0)) for sample in drawn])
+    def of(self, rows: Sequence[int]) -> Measured:
+        """The counts of some of the utterances."""
+        return replace(self, table=self.table[list(rows)])
 
 
 def measure(
@@ -60,24 +60,53 @@ def measure(
     hypotheses: Sequence[str],
     metric: str,
     tokenizers: Tokenizers | None = None,
+    normaliser: str = DEFAULT_NORMALISER,
 ) -> Measured:
-    """The counts of every utterance; all have a reference. Raises `SparqleError` for a metric that there is not, and
-    for error rates where the references hold no word."""
+    """The counts of every utterance; all have a reference.
+
+    `normaliser` is that of error rates, see `error_rates`. Raises `SparqleError` for a metric or normaliser that there
+    is not, and for error rates where the references hold no word.
+    """
     tokenizers = tokenizers or choose_tokenizers(references)
-    kind = metric_named(metric)
+    kind = metric_named(metric, normaliser)
     measured = Measured(kind, kind.statistics(references, hypotheses, tokenizers), kind.signature(tokenizers))
-    if metric in ("wer", "cer") and not measured.table[:, 1].sum():
+    if metric in ERROR_RATES and not measured.table[:, 1].sum():
         raise SparqleError(f"the references hold no word, so there is no {metric}; look at the texts")
     return measured
 
 
-def draws(utterances: int, n_bootstrap: int = 1000, seed: int = SEED) -> np.ndarray:
-    """(n_bootstrap, utterances) row numbers, each row a resample. Raises `SparqleError` for too few resamples."""
-    if n_bootstrap < FEWEST_RESAMPLES:
-        raise SparqleError(
-            f"{n_bootstrap} resamples are too few for a 95 % interval; at least {FEWEST_RESAMPLES} are needed"
-        )
-    return np.random.default_rng(seed).integers(utterances, size=(n_bootstrap, utterances))
+def measure_all(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    metrics: Sequence[str],
+    tokenizers: Tokenizers | None = None,
+    normaliser: str = DEFAULT_NORMALISER,
+) -> dict[str, Measured]:
+    """What `measure` gives for each metric. chrF's counts are the first of chrF++, which are made once for both."""
+    tokenizers = tokenizers or choose_tokenizers(references)
+    chrf, longer = CHRF_METRIC.name, CHRF_PLUS_METRIC.name
+    shared = {chrf, longer} <= set(metrics)
+    found = {
+        name: measure(references, hypotheses, longer if shared and name == chrf else name, tokenizers, normaliser)
+        for name in metrics
+        if not (shared and name == longer)
+    }
+    if shared:
+        found[longer] = found[chrf]
+        own = found[longer].table[:, : CHRF_METRIC.width]
+        found[chrf] = Measured(CHRF_METRIC, own, CHRF_METRIC.signature(tokenizers))
+    return {name: found[name] for name in metrics}
+
+
+def intervals(measured: Sequence[Measured], n_bootstrap: int = 1000, seed: int = SEED) -> list[tuple[float, float]]:
+    """The 2.5 and 97.5 percentiles of each, over the same resamples of the utterances. Raises `SparqleError`."""
+    sums = bootstrap_sums(np.hstack([one.table for one in measured]), n_bootstrap, seed)
+    ends = np.cumsum([one.table.shape[1] for one in measured])[:-1]
+    found = []
+    for one, own in zip(measured, np.split(sums, ends, axis=1), strict=True):
+        low, high = np.percentile(one.metric.values(own), [2.5, 97.5])
+        found.append((float(low), float(high)))
+    return found
 
 
 def rows_with_reference(references: Sequence[str | None]) -> list[int]:
@@ -94,6 +123,7 @@ def score(
     *,
     languages: Sequence[str | None] | str | None = None,
     tokenizer: str | None = None,
+    normaliser: str = DEFAULT_NORMALISER,
 ) -> dict[str, Score]:
     """Metric name -> corpus score in percent, over equally many references and hypotheses.
 
@@ -103,10 +133,11 @@ def score(
 
     Args:
         languages, tokenizer: see `languages.choose_tokenizers`.
+        normaliser: what error rates compare, see `error_rates`.
 
     Raises:
-        SparqleError: no utterance, sequences of different length, no reference at all, an unknown metric or tokenizer,
-            or fewer than 40 resamples (too few for a 95 % interval).
+        SparqleError: no utterance, sequences of different length, no reference at all, an unknown metric, tokenizer or
+            normaliser, or fewer than 40 resamples (too few for a 95 % interval).
     """
     if len(references) != len(hypotheses) or not references:
         raise SparqleError(f"{len(references)} references and {len(hypotheses)} hypotheses cannot be compared")
@@ -118,11 +149,10 @@ def score(
     kept = [references[i] or "" for i in rows]
     written = [hypotheses[i] for i in rows]
     tokenizers = choose_tokenizers(kept, languages, tokenizer)
-    drawn = draws(len(rows), n_bootstrap, seed)
+    found = list(measure_all(kept, written, metrics, tokenizers, normaliser).values())
     result = {}
-    for name in metrics:
-        measured = measure(kept, written, name, tokenizers)
-        low, high = map(float, np.percentile(measured.resampled(drawn), [2.5, 97.5]))
+    for measured, (low, high) in zip(found, intervals(found, n_bootstrap, seed), strict=True):
+        name = measured.metric.name
         signature = f"{measured.signature}|bs:{n_bootstrap}|rs:{seed}|ci:percentile"
         result[name] = Score(name, measured.value, low, high, len(rows), signature, len(references) - len(rows))
     return result

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 import sacrebleu
 from click.testing import CliRunner
+from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from sparqle_fairseq.cli.main import app
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.scoring import resampling
 from sparqle_fairseq.scoring import scores as scoring
 from sparqle_fairseq.scoring.metrics import METRICS
 from sparqle_fairseq.scoring.outputs import read_generation
+from sparqle_fairseq.scoring.resampling import bootstrap_sums, swapped_sums
 
 GENERATED = """2026-01-01 | INFO | fairseq_cli.generate | loading model(s)
 S-1\tsource
@@ -108,6 +112,8 @@ def test_the_command_prints_a_table_and_json(generated):
     assert content["real"] == content["generate-test"]
     assert content["real"]["wer"]["value"] == pytest.approx(50)
     assert content["real"]["bleu"]["signature"] in printed
+    strict = CliRunner().invoke(app, [*words, "--normaliser", "none", "--json"], catch_exceptions=False).output
+    assert json.loads(strict)["real"]["wer"]["value"] == pytest.approx(100 * (3 + 1 + 5) / 14)  # "is coming" + ", now"
     with pytest.raises(SparqleError, match="two files are called generate-test"):
         CliRunner().invoke(app, ["score", str(generated), str(generated)], catch_exceptions=False)
 
@@ -136,14 +142,65 @@ def test_the_command_counts_rows_without_reference_and_refuses_none(tmp_path):
 
 
 def test_the_counts_of_utterances_serve_any_resample():
-    """What a paired test of two systems stands on: one table, the same draws, the value of any part of it."""
+    """What intervals and paired tests stand on: sums of the counts, drawn as numpy draws, give any resample's score."""
     references = ["the tide turns at noon today", "a storm is coming from the west", "there are no fish left"]
-    hypotheses = ["the tide turned at noon today", "a storm is coming from west", "there are no fish left"]
-    drawn = scoring.draws(3, 50)
-    for name in METRICS:
-        measured = scoring.measure(references, hypotheses, name)
+    hypotheses = ["the tide turned at noon today", "a storm is coming from west", ""]
+    drawn = np.random.default_rng(7).integers(3, size=(40, 3))
+    for name, measured in scoring.measure_all(references, hypotheses, list(METRICS)).items():
         assert measured.table.shape[0] == 3
-        found = measured.resampled(drawn)
-        for sample, value in list(zip(drawn, found, strict=True))[:5]:
-            expected = scoring.measure([references[i] for i in sample], [hypotheses[i] for i in sample], name).value
-            assert value == pytest.approx(expected)
+        sums = bootstrap_sums(measured.table, 40, seed=7)
+        for sample, own, value in zip(drawn, sums, measured.metric.values(sums), strict=True):
+            some = [references[i] for i in sample], [hypotheses[i] for i in sample]
+            expected = scoring.measure(*some, name)
+            assert own.tolist() == expected.table.sum(0).tolist()
+            assert value == pytest.approx(expected.value)
+
+
+def test_resamples_that_are_cut_into_parts_are_the_same(monkeypatch):
+    table = np.random.default_rng(1).integers(0, 9, (50, 3))
+    whole, swapped = bootstrap_sums(table, 100), swapped_sums(table, table[::-1], 100)
+    monkeypatch.setattr(resampling, "_CELLS", 32 * 50)
+    assert (bootstrap_sums(table, 100) == whole).all()
+    for one, other in zip(swapped_sums(table, table[::-1], 100), swapped, strict=True):
+        assert (one == other).all()
+
+
+def test_many_sums_have_the_values_of_each():
+    rng = np.random.default_rng(3)
+    texts = [" ".join(rng.choice(list("ab cd"), rng.integers(0, 9))) for _ in range(80)]
+    for name, measured in scoring.measure_all(texts, texts[::-1], list(METRICS)).items():
+        one_by_one = [measured.metric.value(row) for row in measured.table]
+        assert measured.metric.values(measured.table.astype(float)) == pytest.approx(one_by_one), name
+        assert len(set(np.round(one_by_one, 6))) > 3, "the texts try too little"
+
+
+NORMALISED = [
+    ("Mr. Smith's colour isn't grey, is it?", "mister smith colour is not gray is it"),
+    ("It costs twenty-five dollars!", "it costs $25"),
+    ("Hello, world - again.", "Hello world -- again"),
+    ("A single word.", ""),
+]
+
+
+@pytest.mark.parametrize(("normaliser", "clean"), [("none", str), ("whisper", EnglishTextNormalizer({}))])
+def test_error_rates_are_jiwers(normaliser, clean):
+    references, hypotheses = (list(side) for side in zip(*NORMALISED, strict=True))
+    pairs = [[" ".join(clean(text).split()) for text in side] for side in (references, hypotheses)]
+    found = scoring.score(references, hypotheses, ["wer", "cer"], normaliser=normaliser)
+    assert found["wer"].value == pytest.approx(100 * jiwer.wer(*pairs))
+    assert found["cer"].value == pytest.approx(100 * jiwer.cer(*pairs))
+    assert ("norm:whisper-en|spelling:as-is" in found["wer"].signature) == (normaliser == "whisper")
+    lower = scoring.score(references, hypotheses, ["wer"])["wer"]
+    assert lower.value != found["wer"].value, "the texts would not tell the normalisers apart"
+
+
+def test_whispers_spellings_come_from_its_file_and_the_signature_says_so(tmp_path):
+    path = tmp_path / "normalizer.json"
+    path.write_text('{"colour": "color"}', encoding="utf-8")
+    for normaliser, wrong, says in ((f"whisper:{path}", 0, "spelling:us"), ("whisper", 50, "spelling:as-is")):
+        wer = scoring.score(["The colour"], ["the color"], ["wer"], normaliser=normaliser)["wer"]
+        assert wer.value == wrong
+        assert says in wer.signature
+    for bad in ("lowercase", "whisper:", "none:x", f"whisper:{tmp_path / 'no.json'}"):
+        with pytest.raises(SparqleError, match=r"is not known; choose|there is no such table"):
+            scoring.score(["a"], ["a"], ["wer"], normaliser=bad)

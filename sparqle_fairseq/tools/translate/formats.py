@@ -21,7 +21,7 @@ class Line:
     end: float
     text: str
     score: float
-    ended: str = "end"  # `generate.limits.Ended`
+    ended: str = "end"  # `generate.remarks.Ended`
     flag: str | None = None
     rivals: tuple[Line, ...] = ()  # other texts of the same segment, best first
 

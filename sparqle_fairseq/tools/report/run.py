@@ -1,0 +1,131 @@
+"""`sparqle report`: from files of hypotheses to a folder with the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparqle_fairseq.data.prompts import language_name
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.scoring.error_rates import normaliser_named
+from sparqle_fairseq.tools.report import comet
+from sparqle_fairseq.tools.report.content import content_of
+from sparqle_fairseq.tools.report.expected import Split, of_generated, of_manifest, of_references
+from sparqle_fairseq.tools.report.match import matched
+from sparqle_fairseq.tools.report.measure import Rules
+from sparqle_fairseq.tools.report.parts import Part, parts_of
+from sparqle_fairseq.tools.report.write import check_place, write_report
+from sparqle_fairseq.tools.report.written import Hypothesis, Written, read_written
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Args:
+        systems: `NAME=FILE[,FILE…]`, a file for each test set, or `FILE`.
+        manifests, references, sources: the test sets; without any, the references that fairseq-generate printed.
+        seen: languages that were trained on; None makes no table of them.
+    """
+
+    systems: Sequence[str]
+    output: Path
+    manifests: Sequence[Path] = ()
+    references: Path | None = None
+    sources: Path | None = None
+    src_lang: str | None = None
+    tgt_lang: str | None = None
+    row_task: str | None = None
+    baseline: str | None = None
+    rules: Rules = field(default_factory=Rules)
+    columns: Sequence[str] = ()
+    seen: Sequence[str] | None = None
+    comet: Path | None = None
+    missing_as_empty: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    content: dict[str, Any]
+    notes: list[str]
+
+
+def run(request: Request) -> Made:
+    """Make the report. Raises `SparqleError`; then nothing is written."""
+    check_place(request.output, request.force)
+    for code in (request.src_lang, request.tgt_lang):
+        if code is not None:
+            language_name(code)
+    normaliser_named(request.rules.normaliser)
+    files = named_systems(request.systems)
+    baseline = request.baseline or next(iter(files))
+    if baseline not in files:
+        raise SparqleError(f"--baseline {baseline}: there is no such system; there are {', '.join(files)}")
+    written = {name: [read_written(path) for path in paths] for name, paths in files.items()}
+    splits = _splits(request, written)
+    texts = {name: _texts(name, own, splits, request.missing_as_empty) for name, own in written.items()}
+    parts = parts_of(splits, texts)
+    scores = {} if request.comet is None else _comet(parts, request.comet)
+    content = content_of(parts, baseline, request.rules, request.columns, request.seen, scores)
+    notes = write_report(request.output, content, parts, request.force)
+    return Made(content, notes)
+
+
+def named_systems(words: Sequence[str]) -> dict[str, list[str]]:
+    """`NAME=FILE,FILE` -> files. Raises `SparqleError` for names that two have, or that files cannot have apart."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        name, equals, files = word.partition("=")
+        if not equals or Path(word).is_file():
+            name, files = Path(word.partition(",")[0]).stem, word
+        if not name.strip() or not files:
+            raise SparqleError(f"{word!r} names no system and file; write NAME=FILE")
+        other = next((own for own in found if comet.file_name(own) == comet.file_name(name)), None)
+        if other is not None:
+            raise SparqleError(f"two systems are called {name} and {other}; tell them apart with NAME=FILE")
+        found[name] = [files] if Path(files).is_file() else files.split(",")
+    return found
+
+
+def _splits(request: Request, written: dict[str, list[Written]]) -> list[Split]:
+    task = request.row_task or "translation"
+    if request.manifests and request.references:
+        raise SparqleError("--manifest and --references both name a test set; leave one out")
+    if request.sources and not request.references:
+        raise SparqleError("--sources belongs to --references; a manifest has its own transcripts")
+    if request.manifests:
+        return [of_manifest(path, request.src_lang, request.tgt_lang, request.row_task) for path in request.manifests]
+    if request.references:
+        return [of_references(request.references, request.sources, request.src_lang, request.tgt_lang, task)]
+    generated = next((own for own in written.values() if all(one.generated for one in own)), None)
+    if generated is None:
+        raise SparqleError(
+            "the files hold no references; give the test set with --manifest TSV, or --references FILE with one a line"
+        )
+    return [
+        of_generated(one.generated, Path(one.path).stem, request.src_lang, request.tgt_lang, task)
+        for one in generated
+        if one.generated is not None
+    ]
+
+
+def _texts(
+    name: str, written: Sequence[Written], splits: Sequence[Split], missing_as_empty: bool
+) -> list[list[Hypothesis]]:
+    if len(written) != len(splits):
+        raise SparqleError(
+            f"{name} has {len(written)} file(s), and there are {len(splits)} test set(s); write "
+            f"{name}=FILE,FILE, one for each in their order"
+        )
+    return [matched(one, split, missing_as_empty) for one, split in zip(written, splits, strict=True)]
+
+
+def _comet(parts: Sequence[Part], folder: Path) -> dict[str, Any]:
+    """COMET's scores of the parts that have some. Raises `SparqleError` where none has."""
+    there = [part for part in parts if part.rows and (folder / part.name / comet.SCORES).is_file()]
+    if not there:
+        raise SparqleError(f"{folder} holds no {comet.SCORES}; run the run.sh of a part in a report's folder comet")
+    return {part.name: comet.read_scores(part, folder) for part in there}
