@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,18 +136,69 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """What is in the folder's safetensors file, or files. Raises `SparqleError` where one is missing or damaged."""
     from safetensors.torch import load_file
 
-    files = [WEIGHTS]
-    if (folder / INDEX).is_file():
-        files = sorted(set(read_json(folder / INDEX, "index of the weights")["weight_map"].values()))
     state: dict[str, Tensor] = {}
-    for name in files:
-        path = folder / name
-        try:
+    for path in weight_files(folder):
+        with _readable(path):
             state |= load_file(path)
-        except Exception as error:  # its own errors do not derive from OSError or ValueError
-            said = "it is not there" if not path.exists() else reason(error, 120)
-            raise SparqleError(f"{path} cannot be read ({said}); copy, download or export the model again") from error
     return state
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors file of a folder, or those that its index names. Raises `SparqleError`."""
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return [folder / WEIGHTS]
+    content = read_json(index, "index of the weights")
+    table = content.get("weight_map") if isinstance(content, Mapping) else None
+    names = set(table.values()) if isinstance(table, Mapping) else set()
+    if not names or not all(isinstance(name, str) and os.path.basename(name) == name for name in names):
+        raise SparqleError(f"{index} names no files of weights beside it; copy, download or export the model again")
+    return [folder / name for name in sorted(names)]
+
+
+def check_weight_files(folder: Path) -> None:
+    """Look at the head of each file of weights, which says how long it is. Raises `SparqleError`."""
+    from safetensors import safe_open
+
+    for path in weight_files(folder):
+        with _readable(path), safe_open(path, framework="pt"):
+            pass
+
+
+def check_all_loaded(folder: Path, report: Mapping[str, Any]) -> None:
+    """Raise `SparqleError` where transformers found no tensor, or one of another shape, and would go on with random."""
+    missing = sorted(report["missing_keys"])
+    other = sorted(str(one[0] if isinstance(one, tuple) else one) for one in report.get("mismatched_keys") or ())
+    if missing or other:
+        what = "lacks" if missing else "has in another shape"
+        names = missing or other
+        raise SparqleError(
+            f"{folder} {what} {len(names)} tensors ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}); copy, "
+            "download or export the model again"
+        )
+
+
+@contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Say in one sentence what transformers says in many of tensors that are not of the configuration's shapes."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "mismatch" not in str(error):
+            raise
+        raise SparqleError(
+            f"the weights in {folder} do not fit its {CONFIG} ({reason(error, 160)}); copy, download or export the "
+            "model again"
+        ) from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # those of safetensors do not derive from OSError or ValueError
+        said = "it is not there" if not path.exists() else reason(error, 120)
+        raise SparqleError(f"{path} cannot be read ({said}); copy, download or export the model again") from error
 
 
 def keep_trained(state: Mapping[str, Tensor], whole: bool) -> dict[str, Tensor]:

@@ -24,7 +24,15 @@ from sparqle_fairseq.data.text import load_tokenizer
 from sparqle_fairseq.generate.stopping import StopTexts
 from sparqle_fairseq.huggingface.configuration import HUB_OPTIONS, SparqleConfig
 from sparqle_fairseq.huggingface.encoder import build_network
-from sparqle_fairseq.huggingface.folder import hold_parts, is_folder_of_parts, keep_trained, read_parts
+from sparqle_fairseq.huggingface.folder import (
+    check_all_loaded,
+    check_weight_files,
+    fitting,
+    hold_parts,
+    is_folder_of_parts,
+    keep_trained,
+    read_parts,
+)
 from sparqle_fairseq.huggingface.stopping import Answers, NotTooEarly, StopsBeforeTexts
 from sparqle_fairseq.models.adapted import LayerMix
 from sparqle_fairseq.models.encoders import EncoderError, parse_layer
@@ -218,10 +226,16 @@ class SparqleModel(SparqlePreTrainedModel):
         hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
         folder, found = is_folder_of_parts(os.fspath(pretrained_model_name_or_path), config, speech_encoder, llm, hub)
         if not found.adapter_only:
-            model = super().from_pretrained(folder, *model_args, config=found, trust_remote_code=False, **kwargs)
+            check_weight_files(folder)
+            usual: Any = super().from_pretrained
+            wanted = kwargs.pop("output_loading_info", False)
+            named = {"config": found, "trust_remote_code": False, "output_loading_info": True, **kwargs}
+            with fitting(folder):
+                model, report = usual(folder, *model_args, **named)
+            check_all_loaded(folder, report)
             model.freeze()  # reading makes parameters anew
             model.__dict__["_folder"] = folder
-            return model.eval()
+            return (model.eval(), report) if wanted else model.eval()
         for name in HUB_OPTIONS:
             kwargs.pop(name, None)
         parts = read_parts(found, **kwargs)

@@ -88,6 +88,8 @@ class SparqleProcessor(ProcessorMixin):
         system, speech, use_chat_template, before_answer: settings of that file.
         answer: style of the answers, one of `data.answers.ANSWERS`.
         max_seconds: longest recording that is taken in one piece.
+        strict_audio: refuse a file of which a part is lost, as training does; else what is left of it is heard, and the
+            loss is logged.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class SparqleProcessor(ProcessorMixin):
         before_answer: str = "\n",
         answer: str = "direct",
         max_seconds: float = 30.0,
+        strict_audio: bool = True,
     ) -> None:
         self.audio_token = audio_token
         self.frames = dict(frames or {"conv": []})
@@ -116,7 +119,7 @@ class SparqleProcessor(ProcessorMixin):
         self.wordings, self.system, self.speech = wordings, system, speech
         self.use_chat_template, self.before_answer = use_chat_template, before_answer
         self.answer = answer
-        self.max_seconds = max_seconds
+        self.max_seconds, self.strict_audio = max_seconds, strict_audio
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
         self.audio_token_id = tokenizer.convert_tokens_to_ids(audio_token)
         if self.audio_token_id is None or tokenizer.convert_ids_to_tokens(self.audio_token_id) != audio_token:
@@ -186,7 +189,7 @@ class SparqleProcessor(ProcessorMixin):
         if isinstance(audio, str | Path):
             if "://" in str(audio):
                 raise ProcessorError(f"{audio} is an address; download the file and give its path")
-            samples = read_audio(str(audio), sample_rate=self.sampling_rate)
+            samples = read_audio(str(audio), sample_rate=self.sampling_rate, strict=self.strict_audio)
             name = str(audio)
         else:
             samples = np.asarray(audio.detach().cpu() if isinstance(audio, torch.Tensor) else audio)
