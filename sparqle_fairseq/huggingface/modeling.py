@@ -235,7 +235,7 @@ class SparqleModel(SparqlePreTrainedModel):
             check_all_loaded(folder, report)
             model.freeze()  # reading makes parameters anew
             model.__dict__["_folder"] = folder
-            return (model.eval(), report) if wanted else model.eval()
+            return cast(Any, (model.eval(), report)) if wanted else model.eval()
         for name in HUB_OPTIONS:
             kwargs.pop(name, None)
         parts = read_parts(found, **kwargs)
