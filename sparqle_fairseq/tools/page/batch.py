@@ -16,7 +16,7 @@ from sparqle_fairseq.data.audio import is_audio
 from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.files import read_lines
 from sparqle_fairseq.scoring.scores import Score, score
-from sparqle_fairseq.tools.page.limits import MEGABYTE, Limits
+from sparqle_fairseq.tools.page.limits import MEGABYTE, Limits, counted
 from sparqle_fairseq.tools.page.service import Over, Request, Said, Service, Stop, joined
 from sparqle_fairseq.tools.page.texts import DOWNLOADS, Texts, write_zip
 from sparqle_fairseq.tools.translate.languages import parse_languages
@@ -144,7 +144,7 @@ def run_batch(
             members += [(name, texts.document(i, form)) for i, name in enumerate(texts.names(form))]
         for i, target in enumerate(targets):
             outcomes[recording.name, target.language] = joined(said, i)
-        report.rows.append((recording.name, f"{len(said)} segments" if said else "no speech was found"))
+        report.rows.append((recording.name, counted(len(said), "segment") if said else "no speech was found"))
         yield report
     report.rows += [(name, "left out: neither a recording nor a manifest (.tsv)") for name in batch.left_out]
     report.scores = _scores(outcomes, batch.references)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparqle_fairseq.errors import SparqleError, sentence_of
-from sparqle_fairseq.tools.page.languages import codes_of
+from sparqle_fairseq.tools.page import view
+from sparqle_fairseq.tools.page.languages import choices, codes_of
 from sparqle_fairseq.tools.page.limits import check_text
 from sparqle_fairseq.tools.page.service import Service
-from sparqle_fairseq.tools.page.settings import KNOBS, Knob, settings_from
+from sparqle_fairseq.tools.page.settings import GROUPS, KNOBS, Knob, settings_from
 from sparqle_fairseq.tools.translate.translator import Settings, Target
 
 logger = logging.getLogger(__name__)
@@ -33,22 +34,66 @@ def session_of(request: Any) -> str:
 
 
 def settings_widgets() -> list[Any]:
-    """A widget for each of `KNOBS`, in their order."""
+    """A widget for each of `KNOBS`, in their order, under the names of their groups."""
     import gradio as gr
 
     def widget(knob: Knob) -> Any:
+        said: dict[str, Any] = {"label": knob.label, "info": knob.info, "elem_id": f"set-{knob.field}"}
         if isinstance(knob.default, bool):
-            return gr.Checkbox(knob.default, label=knob.label, info=knob.info, min_width=150)
+            return gr.Checkbox(knob.default, **said)
         if isinstance(knob.default, str):
-            return gr.Textbox(knob.default, label=knob.label, info=knob.info, max_lines=1, max_length=200)
+            return gr.Textbox(knob.default, max_lines=1, max_length=200, **said)
         value = knob.default if knob.default is not None else 1
         if knob.field == "seed":
-            return gr.Number(value, label=knob.label, info=knob.info, precision=0, minimum=knob.low, min_width=150)
-        return gr.Slider(
-            knob.low, knob.high, value, step=knob.step, label=knob.label, info=knob.info, min_width=200, buttons=[]
-        )
+            return gr.Number(value, precision=0, minimum=knob.low, **said)
+        return gr.Slider(knob.low, knob.high, value, step=knob.step, buttons=[], **said)
 
-    return [widget(knob) for knob in KNOBS]
+    found = []
+    for group in GROUPS:
+        gr.HTML(f"<h2>{group}</h2>", elem_classes="sq-group", padding=False)
+        with gr.Row(elem_classes="sq-knobs"):
+            found += [widget(knob) for knob in KNOBS if knob.group == group]
+    return found
+
+
+def language_field(service: Service, several: bool, elem_id: str) -> Any:
+    """A list of all languages to search in; what is typed and no choice of it is for `read_typed`."""
+    import gradio as gr
+
+    model = service.model
+    first = next(iter(model.trained), "fr")
+    return gr.Dropdown(
+        choices(model.trained),
+        value=[first] if several else first,
+        multiselect=several,
+        max_choices=service.limits.languages if several else None,
+        allow_custom_value=True,
+        label="Into",
+        info="type to search, choose with the arrows; or type a whole name or code",
+        elem_id=elem_id,
+        visible=model.can_translate,
+    )
+
+
+def read_typed(field: Any, state: Any) -> None:
+    """Have a field of `language_field` read typed names and codes at once; what is none is left out and said."""
+    import gradio as gr
+
+    def read(values: list[str] | str | None) -> Any:
+        given = [values] if isinstance(values, str) else list(values or [])
+        known, failed = [], ""
+        for value in given:
+            try:
+                known += codes_of([value])
+            except SparqleError as error:
+                failed = view.failure(sentence(error))
+        known = list(dict.fromkeys(known))
+        if known == given:
+            return gr.skip(), gr.skip()
+        shown = known if isinstance(values, list) else next(iter(known), None)
+        return gr.update(value=shown), failed or view.status("Ready.")
+
+    field.change(read, field, [field, state], queue=False, api_visibility="private", show_progress="hidden")
 
 
 def settings_of_widgets(values: Sequence[Any]) -> Settings:

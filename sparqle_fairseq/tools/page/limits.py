@@ -30,9 +30,9 @@ class Limits:
 
     def __str__(self) -> str:
         return (
-            f"Up to {_number(self.minutes, 'minute')} and {self.megabytes:g} MB a recording, "
-            f"{_number(self.languages, 'language')} at once. One request is worked on at a time, "
-            f"{self.waiting} can wait. Uploads are deleted after {_number(self.keep_minutes, 'minute')}."
+            f"Up to {counted(self.minutes, 'minute')} and {self.megabytes:g} MB a recording, "
+            f"{counted(self.languages, 'language')} at once. One request is worked on at a time, "
+            f"{self.waiting} can wait. Uploads are deleted after {counted(self.keep_minutes, 'minute')}."
         )
 
     def check_size(self, recording: Recording) -> None:
@@ -56,7 +56,7 @@ class Limits:
             raise AudioError(named(str(error), recording)) from error
         if seconds > 60 * self.minutes:
             raise AudioError(
-                f"{recording.name} is {_clock(seconds)} long, and this page takes {_number(self.minutes, 'minute')}; "
+                f"{recording.name} is {_clock(seconds)} long, and this page takes {counted(self.minutes, 'minute')}; "
                 "cut it, or use the command sparqle translate, which takes any length"
             )
         return seconds
@@ -67,7 +67,7 @@ class Limits:
         for block in blocks:
             heard += len(block)
             if heard > 60 * self.minutes * SAMPLE_RATE * 1.01:
-                raise AudioError(f"{recording.name} is longer than {_number(self.minutes, 'minute')}; cut it")
+                raise AudioError(f"{recording.name} is longer than {counted(self.minutes, 'minute')}; cut it")
             yield block
 
     def check_languages(self, codes: Sequence[str]) -> None:
@@ -88,7 +88,7 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
-def _number(count: float, what: str) -> str:
+def counted(count: float, what: str) -> str:
     return f"{count:g} {what}{'' if count == 1 else 's'}"
 
 

@@ -109,6 +109,13 @@ def load_checkpoint(checkpoint: str, languages: Sequence[str] = (), **places: An
     return CheckpointModel(open_model(checkpoint, **places), checkpoint, languages)
 
 
-def _short(place: object) -> str:
-    """The last two names of a path: `stage2/checkpoint_last.pt`; a hub's `owner/name` as it is."""
-    return "/".join(Path(str(place)).parts[-2:])
+def told_apart(one: str, other: str) -> tuple[str, str]:
+    """Short names of two places that differ, unless the places do not."""
+    longest = max(len(Path(one).parts), len(Path(other).parts))
+    names = ((_short(one, count), _short(other, count)) for count in range(2, longest + 1))
+    return next((pair for pair in names if pair[0] != pair[1]), (_short(one), _short(other)))
+
+
+def _short(place: object, count: int = 2) -> str:
+    """The last names of a path: `stage2/checkpoint_last.pt`; a hub's `owner/name` as it is."""
+    return "/".join(Path(str(place)).parts[-count:])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from sparqle_fairseq.errors import MissingPackage, SparqleError, reason
 from sparqle_fairseq.files import read_lines
 from sparqle_fairseq.tools.page.languages import codes_of
 from sparqle_fairseq.tools.page.limits import MEGABYTE, Limits
-from sparqle_fairseq.tools.page.model import load_checkpoint
+from sparqle_fairseq.tools.page.model import load_checkpoint, told_apart
 from sparqle_fairseq.tools.page.service import Service
 
 HERE = "127.0.0.1"
@@ -73,8 +75,12 @@ def serving(options: Options, say: Callable[[str], Any]) -> Iterator[str]:
         )
     examples = _examples(options.example)
     service = load_service(options, say)
+    # fairseq's configuration made every library say all that it does.
+    logging.getLogger().setLevel(logging.WARNING)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sparqle-page-"))
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sparqle-examples-")))
+        examples = [(label, copied(path, place)) for label, path in examples]
         page, url = launch(service, examples, folder, options.host, options.port, people)
         stack.callback(page.close, verbose=False)
         yield url
@@ -95,6 +101,10 @@ def load_service(options: Options, say: Callable[[str], Any]) -> Service:
     if options.compare_with:
         with _while_loading(options.compare_with, say):
             rival = load_checkpoint(options.compare_with, codes, cpu=options.cpu)
+        names = told_apart(options.model, options.compare_with)
+        model.about, rival.about = (
+            replace(one.about, checkpoint=name) for one, name in zip((model, rival), names, strict=True)
+        )
     return Service(model, options.limits, rival)
 
 
@@ -200,12 +210,19 @@ def _examples(paths: Sequence[Path]) -> list[tuple[str, str]]:
             for i in range(len(manifest)):
                 row = manifest.row(i)
                 if Path(row.audio).is_file() and is_audio(Path(row.audio)) and len(found) < EXAMPLES:
-                    found.setdefault(row.audio, f"Example: “{row.src_text or row.id}”")
+                    found.setdefault(row.audio, f"“{row.src_text or row.id}”")
         elif path.is_file():
-            found.setdefault(str(path), f"Example: {path.stem}")
+            found.setdefault(str(path), path.stem)
         else:
             raise SparqleError(f"{path}: there is no such file; --example takes a recording or a manifest (.tsv)")
     return [(label, audio) for audio, label in list(found.items())[:EXAMPLES]]
+
+
+def copied(path: str, folder: Path) -> str:
+    """Where a copy of an example lies: the page gives out nothing but what is in its own folders."""
+    place = Path(tempfile.mkdtemp(dir=folder), Path(path).name)
+    shutil.copyfile(path, place)
+    return str(place)
 
 
 @contextmanager

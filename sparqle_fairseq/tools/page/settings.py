@@ -15,6 +15,7 @@ from sparqle_fairseq.tools.translate.translator import Settings
 class Knob:
     """A field of `Settings` as a person meets it. Without a range it is on or off, or, a text, a text."""
 
+    group: str
     field: str
     label: str
     info: str
@@ -42,21 +43,23 @@ class Knob:
         return round(number) if self.step >= 1 and self.step == int(self.step) else number
 
 
+SEARCH, DRAWS, TEXTS = "Search", "Random draws", "Texts"
+GROUPS = (SEARCH, DRAWS, TEXTS)
 KNOBS = (
-    Knob("beam", "Beam", "hypotheses that are followed", 1, 50, 1),
-    Knob("tokens_per_second", "Length", "most tokens for a second of speech", 1, 100, 0.5),
-    Knob("lenpen", "Length penalty", "above 1: longer texts", -2, 4, 0.1),
-    Knob("repetition_penalty", "Repetition penalty", "above 1: repeats less", 1, 3, 0.05),
-    Knob("no_repeat_ngram_size", "No repeat", "no so many tokens twice; 0: off", 0, 10, 1),
-    Knob("sampling", "Sampling", "draw tokens at random"),
-    Knob("temperature", "Temperature", "above 1: bolder draws", 0.1, 2, 0.05),
-    Knob("top_p", "Top-p", "draw from the likeliest; 0: from all", 0, 1, 0.01),
-    Knob("top_k", "Top-k", "draw from so many; 0: from all", 0, 200, 1),
-    Knob("seed", "Seed", "the same seed draws the same", 0, 2**31 - 1, 1),
-    Knob("mbr", "Most alike", "the text that is most like the others (MBR)"),
-    Knob("guard", "Guard", "search again where a text loops"),
-    Knob("flag_unheard", "Was it heard?", "flag texts that are as likely without the speech"),
-    Knob("prefix", "Prefix", "what every text begins with"),
+    Knob(SEARCH, "beam", "Beam", "texts followed at once", 1, 50, 1),
+    Knob(SEARCH, "tokens_per_second", "Length", "most tokens a second", 1, 100, 0.5),
+    Knob(SEARCH, "lenpen", "Length penalty", "above 1: longer texts", -2, 4, 0.1),
+    Knob(SEARCH, "repetition_penalty", "Repetition penalty", "above 1: repeats less", 1, 3, 0.05),
+    Knob(SEARCH, "no_repeat_ngram_size", "No repeat", "of so many tokens; 0: off", 0, 10, 1),
+    Knob(DRAWS, "sampling", "Sampling", "draw tokens at random"),
+    Knob(DRAWS, "temperature", "Temperature", "above 1: bolder", 0.1, 2, 0.05),
+    Knob(DRAWS, "top_p", "Top-p", "the likeliest share; 0: all", 0, 1, 0.01),
+    Knob(DRAWS, "top_k", "Top-k", "the likeliest tokens; 0: all", 0, 200, 1),
+    Knob(DRAWS, "seed", "Seed", "the same draws the same", 0, 2**31 - 1, 1),
+    Knob(TEXTS, "guard", "Guard", "search again where a text loops"),
+    Knob(TEXTS, "flag_unheard", "Was it heard?", "mark texts that need no speech"),
+    Knob(TEXTS, "mbr", "Most alike", "the text most like the others"),
+    Knob(TEXTS, "prefix", "Prefix", "what every text begins with"),
 )
 _BY_FIELD = {knob.field: knob for knob in KNOBS}
 

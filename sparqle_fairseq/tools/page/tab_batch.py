@@ -13,12 +13,13 @@ from sparqle_fairseq.tools.page.batch import Report, run_batch, unpack, uploads
 from sparqle_fairseq.tools.page.form import (
     TRANSCRIBE,
     TRANSLATE,
+    language_field,
+    read_typed,
     sentence,
     session_of,
     settings_of_widgets,
     targets_for,
 )
-from sparqle_fairseq.tools.page.languages import choices
 from sparqle_fairseq.tools.page.service import Service
 from sparqle_fairseq.tools.page.tab_translate import Parts
 
@@ -40,26 +41,21 @@ def build(service: Service, parts: Parts) -> None:
                 value=TRANSLATE if model.can_translate else TRANSCRIBE,
                 label="Task",
             )
-            languages = gr.Dropdown(
-                choices(model.trained),
-                value=list(model.trained[:1]),
-                multiselect=True,
-                max_choices=limits.languages,
-                allow_custom_value=True,
-                label="Into",
-                visible=model.can_translate,
-            )
-            start = gr.Button("Translate all", variant="primary", elem_id="batch")
-            cancel = gr.Button("Cancel", variant="secondary")
+            languages = language_field(service, True, "batch-languages")
+            with gr.Row():
+                start = gr.Button("Translate all", variant="primary", elem_id="batch", scale=3)
+                cancel = gr.Button("Cancel", variant="secondary", scale=1, elem_id="batch-cancel", interactive=False)
         with gr.Column(scale=7, min_width=300):
-            state = gr.HTML(view.status(f"All recordings together: up to {limits.minutes:g} minutes."))
-            table = gr.HTML(elem_id="batch-table")
-            result = gr.DownloadButton("texts.zip", interactive=False, elem_id="batch-zip")
+            state = gr.HTML(
+                view.status(f"All recordings together: up to {limits.minutes:g} minutes."), elem_id="batch-state"
+            )
+            table = gr.HTML(view.batch_hint(), elem_id="batch-table")
+            result = gr.DownloadButton("Download texts.zip", visible=False, elem_id="batch-zip")
 
     def run(
         request: gr.Request, files: list[str] | None, task: str, languages: list[str], *more: Any
     ) -> Iterator[tuple[Any, ...]]:
-        yield view.status("Starting …"), "", gr.update(value=None, interactive=False)
+        yield view.status("Starting …"), "", gr.update(visible=False), gr.update(interactive=True)
         try:
             targets = targets_for(service, task, languages)
             settings = settings_of_widgets(more)
@@ -69,22 +65,26 @@ def build(service: Service, parts: Parts) -> None:
                 count = len(batch.recordings)
                 for report in run_batch(service, batch, targets, settings, stop, place):
                     done = len(report.rows) / count
-                    file = gr.update() if report.file is None else gr.update(value=str(report.file), interactive=True)
-                    at = "Done." if report.file else f"{len(report.rows)} of {count}"
-                    yield view.status(at, None if report.file else done), shown(report), file
+                    if report.file is None:
+                        at = view.status(f"{len(report.rows)} of {count}", done)
+                        yield at, shown(report), gr.skip(), gr.skip()
+                    else:
+                        ready = gr.update(value=str(report.file), visible=True)
+                        yield view.status("Done."), shown(report), ready, gr.update(interactive=False)
         except Exception as error:
-            yield view.failure(sentence(error)), "", gr.update()
+            yield view.failure(sentence(error)), "", gr.skip(), gr.update(interactive=False)
 
     def cancelled(request: gr.Request) -> str:
         service.stop(session_of(request))
         return view.status("Stopping …")
 
+    read_typed(languages, state)
     run.__annotations__ = cancelled.__annotations__ = {"request": gr.Request}
     inputs = [files, task, languages, *parts.settings]
     start.click(
         run,
         inputs,
-        [state, table, result],
+        [state, table, result, cancel],
         api_visibility="private",
         concurrency_limit=None,
         show_progress="hidden",

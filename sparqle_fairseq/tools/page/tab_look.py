@@ -17,16 +17,17 @@ def build(service: Service, parts: Parts, tab: Any) -> None:
     import gradio as gr
 
     with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=240):
+        with gr.Column(scale=5, min_width=300):
             number = gr.Dropdown([], label="Segment", interactive=True, elem_id="segment")
             language = gr.Dropdown([], label="Text", interactive=True, elem_id="look-language")
             start = gr.Button("Look inside", variant="primary", elem_id="look")
-        with gr.Column(scale=9, min_width=300):
-            wave = gr.HTML(elem_id="wave")
             state = gr.HTML(view.status("Translate or transcribe a recording first."), elem_id="look-state")
             answer = gr.HTML(elem_id="look-answer")
+        with gr.Column(scale=7, min_width=300):
+            wave = gr.HTML(elem_id="wave")
             picture = gr.Image(
                 label="Where the queries and the tokens look",
+                show_label=False,
                 interactive=False,
                 buttons=["download", "fullscreen"],
                 visible=False,

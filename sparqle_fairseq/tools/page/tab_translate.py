@@ -14,13 +14,15 @@ from sparqle_fairseq.tools.page.form import (
     ALL_WORDINGS,
     TRANSCRIBE,
     TRANSLATE,
+    language_field,
+    read_typed,
     sentence,
     session_of,
     settings_of_widgets,
     settings_widgets,
     targets_for,
 )
-from sparqle_fairseq.tools.page.languages import choices
+from sparqle_fairseq.tools.page.limits import counted
 from sparqle_fairseq.tools.page.service import Begun, Over, Request, Said, Service, Waiting
 from sparqle_fairseq.tools.page.texts import DOWNLOADS, Texts, write_downloads
 from sparqle_fairseq.tools.page.uploads import recording_of
@@ -54,7 +56,6 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
 
     model = service.model
     last = gr.State(None, time_to_live=60 * service.limits.keep_minutes)
-    first = list(model.trained[:1]) or (["fr"] if model.can_translate else [])
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             audio = gr.Audio(
@@ -65,6 +66,12 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
                 elem_id="recording",
                 waveform_options=gr.WaveformOptions(waveform_color="#64748b", waveform_progress_color="#0f766e"),
             )
+            if examples:
+                with gr.Column(elem_id="examples", min_width=0):
+                    gr.HTML("Or try an example:", padding=False)
+                    for label, path in examples:
+                        button = gr.Button(label, size="sm", variant="secondary")
+                        button.click(lambda path=path: path, None, audio, queue=False, api_visibility="private")
             task = gr.Radio(
                 [TRANSLATE, TRANSCRIBE] if model.can_translate else [TRANSCRIBE],
                 value=TRANSLATE if model.can_translate else TRANSCRIBE,
@@ -72,55 +79,41 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
                 elem_id="task",
                 visible=model.can_translate,
             )
-            languages = gr.Dropdown(
-                choices(model.trained),
-                value=first,
-                multiselect=True,
-                max_choices=service.limits.languages,
-                allow_custom_value=True,
-                label="Into",
-                info="type to search; any other language by its name or code",
-                elem_id="languages",
-                visible=model.can_translate,
-            )
+            languages = language_field(service, True, "languages")
             with gr.Row():
                 start = gr.Button(
                     TRANSLATE if model.can_translate else TRANSCRIBE, variant="primary", elem_id="start", scale=3
                 )
                 cancel = gr.Button("Cancel", variant="secondary", elem_id="cancel", scale=1, interactive=False)
-            if examples:
-                with gr.Row(elem_id="examples"):
-                    buttons = [(gr.Button(label, size="sm", variant="secondary"), path) for label, path in examples]
-                for button, path in buttons:
-                    button.click(lambda path=path: path, None, audio, queue=False, api_visibility="private")
-            with gr.Accordion("Settings", open=False, elem_id="settings"):
-                count = len(model.wordings("translation" if model.can_translate else "transcription", "fr"))
-                wording = gr.Dropdown(
-                    [str(i + 1) for i in range(count)] + [ALL_WORDINGS],
-                    value="1",
-                    label="Wording of the instruction",
-                    info="1 is the usual one",
-                    visible=count > 0,
-                    elem_id="wording",
-                )
-                instruction = gr.Textbox(
-                    "",
-                    label="Own instruction",
-                    info="in place of a wording; {speech} stands for the speech, {language} for the language",
-                    visible=count > 0,
-                    elem_id="instruction",
-                )
-                with gr.Row():
-                    knobs = settings_widgets()
         with gr.Column(scale=7, min_width=300):
             state = gr.HTML(view.status("Ready."), elem_id="state")
             texts = gr.HTML(view.hint(bool(examples)), elem_id="texts")
-            with gr.Row(elem_id="downloads"):
-                downloads = [
-                    gr.DownloadButton(f".{form}", interactive=False, size="sm", elem_id=f"download-{form}")
-                    for form in DOWNLOADS
-                ]
             subtitles = gr.Radio([], label="Subtitles of the recording", visible=False, elem_id="subtitles")
+            with gr.Row(elem_id="downloads", visible=False) as offered:
+                downloads = [
+                    gr.DownloadButton(f"{what} .{form}", size="sm", elem_id=f"download-{form}")
+                    for form, what in DOWNLOADS.items()
+                ]
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        count = len(model.wordings("translation" if model.can_translate else "transcription", "fr"))
+        with gr.Row(elem_classes="sq-asked"):
+            wording = gr.Dropdown(
+                [str(i + 1) for i in range(count)] + [ALL_WORDINGS],
+                value="1",
+                label="Wording of the instruction",
+                info="1 is the usual one",
+                visible=count > 0,
+                elem_id="wording",
+            )
+            instruction = gr.Textbox(
+                "",
+                label="Own instruction",
+                info="in place of a wording; {speech} stands for the speech, {language} for the language",
+                visible=count > 0,
+                elem_id="instruction",
+            )
+        knobs = settings_widgets()
+    read_typed(languages, state)
 
     spoken = gr.State([], time_to_live=60 * service.limits.keep_minutes)
 
@@ -140,7 +133,7 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
             cancel: gr.update(interactive=True),
             subtitles: gr.update(visible=False),
             last: None,
-            **{button: gr.update(value=None, interactive=False) for button in downloads},
+            offered: gr.update(visible=False),
         }
         try:
             recording = recording_of(recorded)
@@ -171,10 +164,8 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
                     cancel: gr.update(interactive=False),
                     last: Last(recording, targets, settings, tuple((s.start, s.end) for s in said)),
                     subtitles: _subtitle_choice(captions, bool(said)),
-                    **{
-                        button: gr.update(value=str(path), interactive=True)
-                        for button, path in zip(downloads, written, strict=False)
-                    },
+                    **{button: gr.update(value=str(path)) for button, path in zip(downloads, written, strict=False)},
+                    offered: gr.update(visible=bool(said)),
                     audio: gr.update(subtitles=_subtitles(said, 0)) if said else gr.update(),
                     spoken: said,
                 }
@@ -190,7 +181,7 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
     start.click(
         run,
         [audio, task, languages, wording, instruction, *knobs],
-        [state, texts, last, subtitles, audio, spoken, cancel, *downloads],
+        [state, texts, last, subtitles, audio, spoken, cancel, offered, *downloads],
         api_visibility="private",
         concurrency_limit=None,
         show_progress="hidden",
@@ -237,8 +228,8 @@ def _subtitles(said: Sequence[Said], place: int) -> list[dict[str, Any]]:
 
 
 def _outcome(said: Sequence[Said], stopped: bool, notes: Sequence[str]) -> str:
-    count = f"{len(said)} segment{'' if len(said) == 1 else 's'}"
+    count = counted(len(said), "segment")
     if stopped:
         return f"Stopped after {count}." if said else "Stopped."
     first = f"Done: {count}." if said else "No speech was found in the recording."
-    return " ".join([first, *(f"{note[:1].upper()}{note[1:]}." for note in notes)])
+    return " ".join([first, *map(view.written, notes)])

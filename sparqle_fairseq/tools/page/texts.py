@@ -14,7 +14,7 @@ from sparqle_fairseq.tools.translate.cues import CueRule
 from sparqle_fairseq.tools.translate.formats import About, open_format
 from sparqle_fairseq.tools.translate.translator import Target
 
-DOWNLOADS = ("txt", "srt", "vtt", "json")
+DOWNLOADS = {"txt": "Text", "srt": "Subtitles", "vtt": "Subtitles", "json": "Data"}
 
 
 @dataclass

@@ -9,6 +9,7 @@ from sparqle_fairseq.data.prompts import language_name
 from sparqle_fairseq.tools.page.service import Said
 from sparqle_fairseq.tools.translate.translator import Target
 
+MOST_OF_A_LABEL = 30  # letters
 ENDINGS = {
     "end": "it ended by itself",
     "length": "cut at its longest length: raise Length if its end is missing",
@@ -29,7 +30,7 @@ def status(text: str, share: float | None = None) -> str:
 
 def failure(sentence: str) -> str:
     """An error, which nobody can take for a text of the model."""
-    said = _safe(_sentence(sentence))
+    said = _safe(written(sentence))
     return f'<div class="sq-failure" role="alert"><strong>That did not work.</strong> {said}</div>'
 
 
@@ -47,12 +48,23 @@ def texts(said: Sequence[Said], targets: Sequence[Target], captions: Sequence[st
 
 def hint(example: bool) -> str:
     """What stands where texts will stand, before there are any."""
-    first = "Take an example below, or bring" if example else "Bring"
+    first = "Try an example, or bring" if example else "Bring"
     return (
         f'<div class="sq-hint"><p><strong>{first} a recording of your own.</strong></p><ol>'
         "<li>Upload any sound or video file, or record with the microphone.</li>"
-        "<li>Choose the languages: type to search.</li>"
+        "<li>Choose the languages of the texts.</li>"
         "<li>Press <em>Translate</em>. The text appears segment by segment.</li></ol></div>"
+    )
+
+
+def batch_hint() -> str:
+    """What stands where the report of many files will stand."""
+    return (
+        '<div class="sq-hint"><p><strong>Many recordings in, a zip of their texts out.</strong></p><ol>'
+        "<li>Upload recordings, or a zip of them.</li>"
+        "<li>For scores add a manifest: a table (.tsv) with the columns <code>audio</code> (the file's name), "
+        "<code>tgt_lang</code> and <code>tgt_text</code> (the right text).</li>"
+        "<li>Press <em>Translate all</em>. A file that cannot be used is named, and the others go on.</li></ol></div>"
     )
 
 
@@ -77,8 +89,10 @@ def _text(event: Said, place: int, target: Target, caption: str | None) -> str:
     note = f'<span class="sq-note">{_safe("; ".join(remarks))}</span>' if remarks else ""
     label = caption or language_name(target.language)
     said = _safe(line.text.strip()) or '<span class="sq-note">(no text)</span>'
+    # A wording of the instruction is too long for a label.
+    kind = "sq-asks" if caption and len(caption) > MOST_OF_A_LABEL else "sq-language"
     return (
-        f'<p><span class="sq-language">{_safe(label)}</span>'
+        f'<p><span class="{kind}">{_safe(label)}</span>'
         f'<span lang="{_safe(target.language)}" dir="auto">{said}</span>{note}</p>'
     )
 
@@ -87,8 +101,10 @@ def _cut(ended: str) -> str | None:
     return None if ended == "end" else ENDINGS[ended]
 
 
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
+def written(text: str) -> str:
+    """A sentence as it is written: it begins with a capital, unless with the name of a file, and ends with a stop."""
+    first = text.split(" ", 1)[0]
+    text = text[:1].upper() + text[1:] if first.isalpha() else text
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
