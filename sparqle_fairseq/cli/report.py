@@ -12,7 +12,7 @@ WIDE = 160
 
 
 @click.command(short_help="Systems side by side, as a paper needs them.")
-@click.argument("systems", nargs=-1, required=True, metavar="[NAME=]FILE[,FILE]...")
+@click.argument("systems", nargs=-1, metavar="[NAME=]FILE[,FILE]...")
 @click.option("--output", "-o", required=True, type=FILE, metavar="DIR", help="folder to write")
 @click.option("--force", is_flag=True, help="replace a report that is there")
 @click.option("--manifest", "manifests", multiple=True, type=FILE, metavar="TSV", help="a test set; repeatable")
@@ -30,6 +30,14 @@ WIDE = 160
 @click.option("--seen", metavar="CODES", help="languages trained on, such as fr,de; others are zero-shot")
 @click.option("--comet", type=FILE, metavar="DIR", help="a report's folder comet, with scores.json in it")
 @click.option("--missing-as-empty", is_flag=True, help="count rows without a hypothesis as empty")
+@click.option("--controls", is_flag=True, help="run --model, and what it writes without the right speech")
+@click.option("--model", metavar="CKPT", help="with --controls: checkpoint or exported folder")
+@click.option("--asr", metavar="DIR", help="with --controls: a recogniser of Hugging Face, for a cascade")
+@click.option("--speech-encoder", metavar="PATH", help="with --controls: where the encoder is now, if it has moved")
+@click.option("--llm", metavar="PATH", help="with --controls: the same of the LLM")
+@click.option("--beam", type=click.IntRange(1, 64), metavar="N", help="with --controls: beam of the search (5)")
+@click.option("--batch-seconds", type=click.FloatRange(1), metavar="S", help="with --controls: audio at a time (120)")
+@click.option("--cpu", is_flag=True, help="with --controls: do not use a GPU")
 @click.option("--bootstrap", type=click.IntRange(40), default=1000, show_default=True, help="draws of utterances")
 @click.option("--trials", type=click.IntRange(100), default=10000, show_default=True, help="of the randomisation")
 @click.option("--seed", type=click.IntRange(0), default=12345, show_default=True, help="of both")
@@ -42,6 +50,14 @@ def command(
     trials: int,
     seed: int,
     seen: str | None,
+    controls: bool,
+    model: str | None,
+    asr: str | None,
+    speech_encoder: str | None,
+    llm: str | None,
+    beam: int | None,
+    batch_seconds: float | None,
+    cpu: bool,
     **options: object,
 ) -> None:
     """Compare systems by what they wrote: fairseq-generate's output, sparqle translate's, lines of text, TSV, JSON.
@@ -49,7 +65,20 @@ def command(
     \b
       sparqle report A=a.txt B=b.txt --manifest test.tsv -o report
       sparqle report A=asr_a.txt,fr_a.txt B=asr_b.txt,fr_b.txt --manifest asr.tsv --manifest fr.tsv -o report
+      sparqle report --controls --model CKPT --asr whisper-base --manifest test.tsv -o report
     """
+    given = {
+        name: value
+        for name, value in {
+            "model": model, "asr": asr, "speech_encoder": speech_encoder, "llm": llm, "beam": beam,
+            "batch_seconds": batch_seconds, "cpu": cpu or None,
+        }.items()
+        if value is not None
+    }  # fmt: skip
+    if controls and model is None:
+        raise click.UsageError("--controls runs a model; give its --model")
+    if given and not controls:
+        raise click.UsageError(f"--{next(iter(given)).replace('_', '-')} belongs to --controls")
     import sys
 
     from rich.console import Console
@@ -60,11 +89,20 @@ def command(
     from sparqle_fairseq.tools.report.tables import score_table
     from sparqle_fairseq.tools.report.write import HTML
 
+    asked = None
+    if controls:
+        from sparqle_fairseq import register
+
+        register()
+        from sparqle_fairseq.tools.report.controls import Controls
+
+        asked = Controls(**given)  # type: ignore[arg-type]
     made = run(
         Request(
             systems,
             rules=Rules(metrics, tokenizer, normaliser, bootstrap, trials, seed),
             seen=None if seen is None else [code.strip() for code in seen.split(",") if code.strip()],
+            controls=asked,
             **options,  # type: ignore[arg-type]
         )
     )

@@ -28,6 +28,7 @@ class Expected:
     language: str | None = None  # of the reference
     seconds: float | None = None
     audio: str | None = None
+    prompt: str | None = None  # its own instruction
     columns: Mapping[str, str] = field(default_factory=dict)  # speaker, corpus and what the manifest has of its own
 
 
@@ -112,5 +113,6 @@ def _expected(manifest: Manifest, i: int, own: Sequence[str], name: str) -> Expe
         language,
         seconds,
         row.audio,
+        row.prompt,
         columns,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ def pictures(content: Mapping[str, Any]) -> dict[str, bytes]:
     """Title -> SVG; the same bytes for the same report."""
     import matplotlib
 
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it describes every font to a log that wants details
     found = {}
     # A "$" in a name is a dollar; the salt makes the names inside the file, which are random otherwise.
     with matplotlib.rc_context({"text.parse_math": False, "svg.hashsalt": "report", "font.size": 9}):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparqle_fairseq.data.prompts import language_name
 from sparqle_fairseq.errors import SparqleError
@@ -17,7 +18,10 @@ from sparqle_fairseq.tools.report.match import matched
 from sparqle_fairseq.tools.report.measure import Rules
 from sparqle_fairseq.tools.report.parts import Part, parts_of
 from sparqle_fairseq.tools.report.write import check_place, write_report
-from sparqle_fairseq.tools.report.written import Hypothesis, Written, read_written
+from sparqle_fairseq.tools.report.written import Written, read_written
+
+if TYPE_CHECKING:
+    from sparqle_fairseq.tools.report.controls import Controls
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Request:
         systems: `NAME=FILE[,FILE…]`, a file for each test set, or `FILE`.
         manifests, references, sources: the test sets; without any, the references that fairseq-generate printed.
         seen: languages that were trained on; None makes no table of them.
+        controls: a model to run, with its controls, on the manifests; they are systems beside those of files.
     """
 
     systems: Sequence[str]
@@ -45,6 +50,7 @@ class Request:
     comet: Path | None = None
     missing_as_empty: bool = False
     force: bool = False
+    controls: Controls | None = None
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,28 @@ def run(request: Request) -> Made:
         if code is not None:
             language_name(code)
     normaliser_named(request.rules.normaliser)
-    files = named_systems(request.systems)
-    baseline = request.baseline or next(iter(files))
-    if baseline not in files:
-        raise SparqleError(f"--baseline {baseline}: there is no such system; there are {', '.join(files)}")
-    written = {name: [read_written(path) for path in paths] for name, paths in files.items()}
+    if request.controls is None:
+        if not request.systems:
+            raise SparqleError("there is nothing to report; give files as NAME=FILE, or --controls with a --model")
+    elif not request.manifests:
+        raise SparqleError("--controls hears recordings, and no --manifest names some; give one")
+    written = {name: [read_written(path) for path in paths] for name, paths in named_systems(request.systems).items()}
     splits = _splits(request, written)
-    texts = {name: _texts(name, own, splits, request.missing_as_empty) for name, own in written.items()}
+    for name, own in written.items():
+        _check_count(name, own, splits)
+    made = {} if request.controls is None else _controls(request.controls, splits, list(written))
+    written = {**made, **written}
+    baseline = request.baseline or next(iter(written))
+    if baseline not in written:
+        raise SparqleError(f"--baseline {baseline}: there is no such system; there are {', '.join(written)}")
+    texts = {
+        name: [matched(one, split, request.missing_as_empty) for one, split in zip(own, splits, strict=True)]
+        for name, own in written.items()
+    }
     parts = parts_of(splits, texts)
     scores = {} if request.comet is None else _comet(parts, request.comet)
     content = content_of(parts, baseline, request.rules, request.columns, request.seen, scores)
-    notes = write_report(request.output, content, parts, request.force)
-    return Made(content, notes)
+    return Made(content, write_report(request.output, content, parts, request.force, _outputs(made, splits)))
 
 
 def named_systems(words: Sequence[str]) -> dict[str, list[str]]:
@@ -112,15 +128,33 @@ def _splits(request: Request, written: dict[str, list[Written]]) -> list[Split]:
     ]
 
 
-def _texts(
-    name: str, written: Sequence[Written], splits: Sequence[Split], missing_as_empty: bool
-) -> list[list[Hypothesis]]:
+def _check_count(name: str, written: Sequence[Written], splits: Sequence[Split]) -> None:
     if len(written) != len(splits):
         raise SparqleError(
             f"{name} has {len(written)} file(s), and there are {len(splits)} test set(s); write "
             f"{name}=FILE,FILE, one for each in their order"
         )
-    return [matched(one, split, missing_as_empty) for one, split in zip(written, splits, strict=True)]
+
+
+def _controls(controls: Controls, splits: Sequence[Split], taken: Sequence[str]) -> dict[str, list[Written]]:
+    from sparqle_fairseq.tools.report.controls import NAMES, run_controls
+
+    if clash := [name for name in taken if name in NAMES]:
+        raise SparqleError(f"a system is called {clash[0]}, as a control is; give it another name")
+    return run_controls(controls, splits, lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def _outputs(made: dict[str, list[Written]], splits: Sequence[Split]) -> dict[str, str]:
+    """File name -> what a control wrote, to be read again."""
+    if not made:
+        return {}
+    from sparqle_fairseq.tools.report.controls import as_table
+
+    return {
+        f"{split.name}.{Path(comet.file_name(name)).stem}.tsv": as_table(one)
+        for name, own in made.items()
+        for split, one in zip(splits, own, strict=True)
+    }
 
 
 def _comet(parts: Sequence[Part], folder: Path) -> dict[str, Any]:

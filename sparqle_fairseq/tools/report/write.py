@@ -18,6 +18,7 @@ from sparqle_fairseq.tools.report.parts import Part
 from sparqle_fairseq.tools.report.pictures import can_draw, pictures
 
 JSON, HTML, MARKDOWN, LATEX, PICTURES = "report.json", "report.html", "report.md", "report.tex", "pictures"
+OUTPUTS = "outputs"
 
 
 def check_place(folder: Path, force: bool) -> None:
@@ -33,8 +34,17 @@ def check_place(folder: Path, force: bool) -> None:
     read_content(folder / JSON)  # a stranger's report.json is not replaced
 
 
-def write_report(folder: Path, content: Mapping[str, Any], parts: Sequence[Part], force: bool = False) -> list[str]:
-    """Write all files; returns what a reader should know. Raises `SparqleError`; then the folder is what it was."""
+def write_report(
+    folder: Path,
+    content: Mapping[str, Any],
+    parts: Sequence[Part],
+    force: bool = False,
+    outputs: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Write all files; returns what a reader should know. `outputs`: file name -> what a control wrote.
+
+    Raises `SparqleError`; then the folder is what it was.
+    """
     check_place(folder, force)
     drawn = pictures(content) if can_draw() else {}
     notes = [] if drawn else ["without matplotlib there are no pictures: pip install 'sparqle-fairseq[report]'"]
@@ -50,6 +60,10 @@ def write_report(folder: Path, content: Mapping[str, Any], parts: Sequence[Part]
         write_text(part_folder / HTML, page(content, drawn))
         write_text(part_folder / MARKDOWN, markdown(content, names))
         write_text(part_folder / LATEX, latex(content))
+        if outputs:
+            (part_folder / OUTPUTS).mkdir()
+        for name, texts in (outputs or {}).items():
+            write_text(part_folder / OUTPUTS / name, texts)
         for part in parts:
             if part.rows and can_score(part):
                 write_inputs(part, part_folder)

@@ -126,6 +126,7 @@ def _of_records(path: str, records: Sequence[Mapping[str, Any]]) -> Written:
             f"{path}: found texts in {', '.join(sorted(languages))}; give the texts of each language in a file of "
             "their own"
         )
+    records = [record for record in records if record.get("rank") in (None, "", "1")]  # of --nbest the best ones
     segments = "audio" in records[0] and "start" in records[0]
     owners = ("audio",) if segments else ID_NAMES
     texts = []

@@ -155,9 +155,15 @@ class Translator:
         source, padding_mask = pad_sources([torch.from_numpy(self._waveform(segment)) for segment in segments])
         return self.model.hear(source.to(self.device), padding_mask.to(self.device))
 
-    @torch.no_grad()
     def read(self, transcript: str, seconds: float, target: Target, watch: Watch = _go_on) -> Text:
-        """What the LLM answers to the same instruction with a transcript in the place of the speech.
+        """What the LLM answers to the same instruction with a transcript in the place of the speech; see `read_all`."""
+        return self.read_all([transcript], [seconds], target, watch)[0]
+
+    @torch.no_grad()
+    def read_all(
+        self, transcripts: Sequence[str], seconds: Sequence[float], target: Target, watch: Watch = _go_on
+    ) -> list[Text]:
+        """The same of several transcripts in one batch; an empty one asks without speech and without text.
 
         The LLM is that of the checkpoint, with its LoRA where it has one. `seconds` of the speech limit the length of
         the answer as they limit that of a hypothesis.
@@ -167,15 +173,15 @@ class Translator:
         """
         if not isinstance(self.side, InstructionSide):
             raise SparqleError("a checkpoint of stage 1 has no LLM that could read a transcript; give one of stage 2")
-        if SPEECH in transcript:
+        if any(SPEECH in transcript for transcript in transcripts):
             raise SparqleError(f"the transcript holds {SPEECH}, which stands for the speech; leave it out")
-        silence = Segment(0, np.zeros(max(1, round(seconds * SAMPLE_RATE)), np.float32))
-        source, padding_mask = pad_sources([torch.from_numpy(silence.samples)])
+        silences = [Segment(0, np.zeros(max(1, round(length * SAMPLE_RATE)), np.float32)) for length in seconds]
+        source, padding_mask = pad_sources([torch.from_numpy(silence.samples) for silence in silences])
         # Never encoded: the decoder leaves the speech out. It says how long the answer may be.
         nothing = SpeechFeatures(source.to(self.device), padding_mask.to(self.device))
-        sample = self._sample(nothing, [silence], target, transcript.strip())
+        sample = self._sample(nothing, silences, target, [transcript.strip() for transcript in transcripts])
         generator = self._build_generator(replace(self.settings, flag_unheard=False))
-        return self._texts(generator, Deaf(self.model, watch), sample)[0]
+        return self._texts(generator, Deaf(self.model, watch), sample)
 
     @torch.no_grad()
     def look(self, segment: Segment, target: Target, watch: Watch = _go_on) -> Look:
@@ -217,11 +223,15 @@ class Translator:
         return found
 
     def _sample(
-        self, speech: SpeechFeatures, segments: Sequence[Segment], target: Target, transcript: str | None = None
+        self,
+        speech: SpeechFeatures,
+        segments: Sequence[Segment],
+        target: Target,
+        transcripts: Sequence[str] | None = None,
     ) -> dict[str, Any]:
         """The batch that generation gets: rows of a manifest without references, built as training builds them.
 
-        With a `transcript` it stands in the prompt, before the place of the speech.
+        With `transcripts`, each stands in its row's prompt, before the place of the speech.
         """
         if target.instruction is not None and not isinstance(self.side, InstructionSide):
             raise SparqleError("a checkpoint of stage 1 reads no instruction; leave it out, or give one of stage 2")
@@ -231,8 +241,8 @@ class Translator:
             where = f"the segment at {segment.start_seconds:.1f} seconds"
             row = _row(target, str(i), len(segment.samples))
             items.append(self.side.item(row, where, epoch=1))
-            if transcript is not None:
-                items[-1]["prompt"] = self._prompt_with(transcript, row)
+            if transcripts is not None:
+                items[-1]["prompt"] = self._prompt_with(transcripts[i], row)
             if fits is not None:
                 fits(items[-1], torch.from_numpy(segment.samples), where)
         batch = self.side.collate(items)

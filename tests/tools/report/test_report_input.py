@@ -50,6 +50,13 @@ FORMS = {
 }
 
 
+FORMS["nbest.tsv"] = as_table(
+    ["audio", "start", "language", "text", "rank"],
+    [[f"wav/{i}.wav", "0.0", "fr", t, str(rank)] for i, text in zip(IDS, GOOD, strict=True)
+     for rank, t in ((1, text), (2, "autre"))],
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_the_same_texts_in_any_form_have_the_same_scores(small, name):
     path = small.folder / name
