@@ -80,7 +80,7 @@ def serving(options: Options, say: Callable[[str], Any]) -> Iterator[str]:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sparqle-page-"))
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sparqle-examples-")))
-        examples = [(label, copied(path, place)) for label, path in examples]
+        examples = [(label, _copied(path, place)) for label, path in examples]
         page, url = launch(service, examples, folder, options.host, options.port, people)
         stack.callback(page.close, verbose=False)
         yield url
@@ -218,7 +218,7 @@ def _examples(paths: Sequence[Path]) -> list[tuple[str, str]]:
     return [(label, audio) for audio, label in list(found.items())[:EXAMPLES]]
 
 
-def copied(path: str, folder: Path) -> str:
+def _copied(path: str, folder: Path) -> str:
     """Where a copy of an example lies: the page gives out nothing but what is in its own folders."""
     place = Path(tempfile.mkdtemp(dir=folder), Path(path).name)
     shutil.copyfile(path, place)

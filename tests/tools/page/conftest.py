@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import socket
 import threading
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from page_needs import needed
 
 from sparqle_fairseq.tasks.loading import Trained
 from sparqle_fairseq.tools.page.limits import Limits
@@ -122,16 +121,6 @@ def sounds(tmp_path_factory):
     (folder / "text.wav").write_text("This is no sound.\n" * 20)
     names = ("speech", "other", "long", "silence", "text")
     return SimpleNamespace(folder=folder, **{name: folder / f"{name}.wav" for name in names})
-
-
-def needed(*names: str) -> None:
-    """Skip where a package or program of the page's tests is missing; in CI that fails, so that they do run there."""
-    for name in names:
-        if importlib.util.find_spec(name) is None and shutil.which(name) is None:
-            said = f"{name} is not installed: pip install 'sparqle-fairseq[page,dev]', apt install chromium-driver"
-            if os.environ.get("CI"):
-                pytest.fail(f"the tests of the page must run here, but {said}")
-            pytest.skip(said)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import zipfile
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
+SPOKEN = Path(__file__).parents[2] / "data" / "speech.flac"
 QUICK = {"beam": 1, "tokens_per_second": 4.0, "guard": False}
 
 
@@ -70,6 +73,25 @@ def test_files_of_the_server_are_not_served_and_answers_forbid_other_servers(ser
     answer = connection.getresponse()
     answer.read()
     assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("name", ["../../evil.wav", "..%2f..%2fevil.wav", "/tmp/evil.wav", "a/../../../evil.wav"])
+def test_an_upload_stays_in_its_folder_whatever_it_is_called(served, name):
+    sent = httpx.post(f"{served.url}gradio_api/upload", files={"files": (name, b"RIFF")})
+    assert served.folder in Path(sent.json()[0]).parents
+    assert not [found for found in served.folder.parent.rglob("*evil*") if served.folder not in found.parents]
+
+
+def test_a_file_of_the_server_cannot_be_asked_for_as_a_recording(served):
+    """Without gradio_client, which would upload what it finds at the path."""
+    file = {"path": str(SPOKEN), "meta": {"_type": "gradio.FileData"}}
+    asked = {"data": [file, "translate", ["fr"], QUICK, "1", ""]}
+    place = f"{served.url}gradio_api/call/translate"
+    event = httpx.post(place, json=asked).json()["event_id"]
+    answer = httpx.get(f"{place}/{event}", timeout=60).text
+    assert "event: error" in answer
+    assert str(SPOKEN) not in answer.split("data:", 1)[1]
+    assert not served.model.asked
 
 
 def test_a_failed_request_tells_no_secrets_and_the_next_one_works(served, client, sounds):
