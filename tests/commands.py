@@ -9,20 +9,42 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import warm
+
 ROOT = Path(__file__).parent.parent
+PACKAGE = ("sparqle_fairseq",)
 
 
-def command(name: str, *arguments: Any, check: bool = True, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run fairseq-train, fairseq-generate, sparqle, …; with `check` its failure fails the test, with its output."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment.pop("SPARQLE_TRACEBACK", None)
-    path = Path(sys.executable).parent / name
-    done = subprocess.run(
-        [str(path), *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
-    )
+def command(
+    name: str, *arguments: Any, check: bool = True, cwd: Path = ROOT, given: bytes | None = None, start: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run fairseq-train, fairseq-generate, sparqle, …; with `check` its failure fails the test, with its output.
+
+    With `start` by a real start of Python, which takes seconds; else where the libraries are loaded already.
+    """
+    words = [str(Path(sys.executable).parent / name), *map(str, arguments)]
+    if start:
+        assert given is None
+        done = subprocess.run(words, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
+    else:
+        first = PACKAGE if name == "sparqle" else ()  # which imports fairseq only when it needs it
+        done = warm.run(words, cwd, environment(), first=first, given=given)
     if check and done.returncode:
         raise AssertionError(f"{name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return done
+
+
+def script(
+    code: str, *arguments: Any, cwd: Path = ROOT, package_first: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a text as Python does with -c, where fairseq is loaded: after the package, or before it."""
+    first = PACKAGE if package_first else ()
+    return warm.run(["-c", code, *map(str, arguments)], cwd, environment(), first=first)
+
+
+def environment() -> dict[str, str]:
+    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**{name: value for name, value in os.environ.items() if name != "SPARQLE_TRACEBACK"}, **quiet}
 
 
 TINY = ["--hidden-size", "64", "--layers", "2", "--heads", "4", "--ffn-size", "128", "--queries", "8"]

@@ -21,6 +21,9 @@ import sparqle_fairseq  # noqa: E402
 
 sparqle_fairseq.register()
 
+import quick_options  # noqa: E402
+
+quick_options.install()
 torch.set_num_threads(1)
 
 

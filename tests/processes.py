@@ -1,4 +1,4 @@
-"""A function of a test in several real processes of a gloo group."""
+"""A function of a test in several real processes of a gloo group: forks of this one, so that they have all imports."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def in_processes(work: Callable[..., Any], world: int, *arguments: Any) -> Any:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    running = mp.spawn(_start, (world, port, work, sender, arguments), nprocs=world, join=False)
+    receiver, sender = mp.get_context("fork").Pipe(duplex=False)
+    running = mp.start_processes(
+        _start, (world, port, work, sender, arguments), nprocs=world, join=False, start_method="fork"
+    )
     deadline = time.monotonic() + 600
     while not receiver.poll(0.1):
         running.join(timeout=0.1)  # raises where a process failed

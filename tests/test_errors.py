@@ -157,7 +157,7 @@ def test_a_limit_names_what_it_leaves_out(world, tmp_path):
 def test_another_encoder_stops_a_resumed_run_with_one_sentence(world, tmp_path):
     from factories import save_tiny_hubert
 
-    pretrain(world, tmp_path / "run", updates=1)
+    train_here(pretrain_arguments(world, tmp_path / "run", updates=1))
     save_tiny_hubert(tmp_path / "other.pt", seed=4)
     other = SimpleNamespace(**{**vars(world), "encoder": tmp_path / "other.pt"})
     done = pretrain(other, tmp_path / "run", updates=2, check=False)
@@ -189,7 +189,7 @@ def test_silence_trains_without_nan(world, tmp_path):
 
     save_tiny_hubert(tmp_path / "normalizing.pt", extractor_mode="layer_norm", normalize=True)
     silent = SimpleNamespace(**{**vars(world), "data": data, "encoder": tmp_path / "normalizing.pt"})
-    pretrain(silent, tmp_path / "run", updates=2)
+    train_here(pretrain_arguments(silent, tmp_path / "run", updates=2))
     state = torch.load(tmp_path / "run" / "checkpoint_last.pt", weights_only=True)["model"]
     assert all(value.isfinite().all() for value in state.values())
 
@@ -197,5 +197,5 @@ def test_silence_trains_without_nan(world, tmp_path):
 def test_the_package_is_imported_as_a_user_directory_from_anywhere(world, tmp_path):
     arguments = pretrain_arguments(world, tmp_path / "run", updates=1)
     arguments[arguments.index("sparqle_fairseq")] = ROOT / "sparqle_fairseq"
-    command("fairseq-train", *arguments, cwd=tmp_path)
+    command("fairseq-train", *arguments, cwd=tmp_path, start=True)
     assert (tmp_path / "run" / "checkpoint_last.pt").exists()

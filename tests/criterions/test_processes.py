@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_processes
 from small_qformers import STILL
 
 from sparqle_fairseq.criterions.pretrain import PretrainCriterion
@@ -101,19 +100,14 @@ def places(config):
     return PLACES if config is STILL else PLACES + learned
 
 
-def work(rank, world, port, windowed, shares, queue):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+def work(rank, _, windowed, shares):
     rows, active = shares[rank]
     loss, size, gradients = step(WINDOWED if windowed else STILL, rows, active)
     total = torch.tensor(float(size))
     dist.all_reduce(total)
     for gradient in gradients:
         dist.all_reduce(gradient)
-    if rank == 0:
-        queue.put((loss.item(), total.item(), [(g / total).numpy() for g in gradients]))
-    dist.barrier()
-    dist.destroy_process_group()
+    return loss.item(), total.item(), [(g / total).numpy() for g in gradients]
 
 
 @pytest.mark.parametrize("windowed", [False, True], ids=["fixed queries", "windows, conv, learned features"])
@@ -129,14 +123,7 @@ def work(rank, world, port, windowed, shares, queue):
 def test_several_processes_take_the_step_of_one(shares, windowed):
     config = WINDOWED if windowed else STILL
     _, size, gradients = step(config, list(range(ROWS)))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    world = len(shares)
-    mp.spawn(work, (world, port, windowed, shares, queue), nprocs=world, join=False)
-    _, total, found = queue.get(timeout=120)
+    _, total, found = in_processes(work, len(shares), windowed, shares)
     assert total == size == ROWS
     for name, expected, gradient in zip(places(config), gradients, found, strict=True):
         error = (torch.from_numpy(gradient) - expected / size).abs().max() / (expected / size).abs().max()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from commands import TINY, command, finetune_arguments, pretrain_arguments, train_here
+from commands import TINY, finetune_arguments, pretrain_arguments, train_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import build_stage1
@@ -199,10 +199,13 @@ def test_training_draws_rows_by_the_ratio_and_resumes_among_them(world, tmp_path
     assert halves == whole
 
 
-def test_the_log_has_the_table_once(world, tmp_path):
-    done = command("fairseq-train", *finetune_arguments(world, tmp_path / "a", *mixed(world), updates=9))
-    assert done.stdout.count("rows of an epoch:") + done.stderr.count("rows of an epoch:") == 1
-    assert re.search(r"16 +50\.0% +24 +75\.0% +1\.50 +fr translation", done.stdout + done.stderr)
+def test_the_log_has_the_table_once(world, tmp_path, caplog):
+    """In the first of two epochs."""
+    with caplog.at_level("INFO"):
+        train_here(finetune_arguments(world, tmp_path / "a", *mixed(world), updates=5))
+    assert "begin training epoch 2" in caplog.text.lower()
+    assert caplog.text.count("rows of an epoch:") == 1
+    assert re.search(r"16 +50\.0% +24 +75\.0% +1\.50 +fr translation", caplog.text)
 
 
 # ---- data1:data2

@@ -4,7 +4,6 @@ import argparse
 import importlib
 import io
 import os
-import subprocess
 import sys
 import textwrap
 import zipfile
@@ -12,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from commands import script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,13 +24,7 @@ from sparqle_fairseq.fairseq_fixes.batches import batch_by_size_keeping_all
 
 def fresh_python(code: str) -> str:
     """Run code in a Python in which nothing of the plugin is applied: imported before fairseq, it only waits."""
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", "import sparqle_fairseq\n" + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    result = script("import sparqle_fairseq\n" + textwrap.dedent(code))
     assert result.returncode == 0, result.stderr
     return result.stdout
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from commands import pretrain_arguments
+from commands import pretrain_arguments, script
 
 import sparqle_fairseq
 
@@ -46,17 +45,8 @@ ORDERS = {
 
 
 def run(folder: Path, first: str, user_dirs: list[str], arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    script = SCRIPT.format(first=first, user_dirs=user_dirs, arguments=arguments)
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    code = SCRIPT.format(first=first, user_dirs=user_dirs, arguments=arguments)
+    return script(code, cwd=folder, package_first=not first.startswith("import fairseq"))
 
 
 @pytest.mark.parametrize("order", ORDERS)

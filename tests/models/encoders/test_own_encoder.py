@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 
 import torch
-from commands import ROOT, command
+from commands import ROOT, command, script
 
 
 def test_an_encoder_of_your_own_is_one_class_in_one_file(world, tmp_path):
@@ -44,4 +42,5 @@ except EncoderError as error:
 else:
     raise SystemExit("a bad number was taken")
 """
-    subprocess.run([sys.executable, "-c", promise], check=True, timeout=300)
+    done = script(promise)
+    assert not done.returncode, done.stderr[-3000:]

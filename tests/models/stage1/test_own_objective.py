@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import pytest
 import torch
-from commands import ROOT, finetune_arguments, train_here
+from commands import ROOT, finetune_arguments, script, train_here
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.stage1.objectives import Objective, kinds, register_objective
 
-# What a user types one after the other, in one process: each start of fairseq-train takes seconds.
+# What a user types one after the other, in one process.
 RUN = """
 import json, sys
 sys.path.insert(0, {tests!r})
 from commands import train_here
-for words in json.loads(sys.stdin.read()):
+for words in json.loads(sys.argv[1]):
     train_here(words)
 """
 
@@ -51,14 +49,7 @@ def own(world, tmp_path_factory):
     first, second = ([str(places.get(word, word)) for word in words[1:]] + here for words in shells)
     resumed = [{"4": "6"}.get(word, word) for word in first]
     second += ["--llm-dtype", "fp32", "--train-subset", "train2", "--valid-subset", "dev2"]
-    done = subprocess.run(
-        [sys.executable, "-c", RUN.format(tests=str(ROOT / "tests"))],
-        input=json.dumps([first, resumed, second]),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-    )
+    done = script(RUN.format(tests=str(ROOT / "tests")), json.dumps([first, resumed, second]), package_first=False)
     assert not done.returncode, done.stderr[-3000:]
     return folder, done.stdout + done.stderr
 

@@ -9,10 +9,10 @@ import fairseq
 import pytest
 import torch
 import yaml
-from commands import command
 from factories import save_tiny_ctc, save_tiny_hubert, save_tiny_hugging_face, save_tiny_wav2vec2
 from waves import padded, speech
 
+from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.models.encoders import EncoderError, load_speech_encoder
 from sparqle_fairseq.tools.exchange.hubert import (
     convert_hubert,
@@ -168,10 +168,10 @@ def test_real_sizes_have_these_names_and_shapes(size, parameters):
 # ---- the command, and bad input
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, capsys):
     save_tiny_hubert(tmp_path / "hubert.pt")
-    done = command("sparqle", "convert-hubert", tmp_path / "hubert.pt", tmp_path / "hf")
-    assert f"wrote {tmp_path / 'hf'}, a Hugging Face folder" in done.stdout
+    assert main(["convert-hubert", str(tmp_path / "hubert.pt"), str(tmp_path / "hf")]) == 0
+    assert f"wrote {tmp_path / 'hf'}, a Hugging Face folder" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "hubert.pt"]
     names = sorted(path.name for path in (tmp_path / "hf").iterdir())
     assert names == ["config.json", "model.safetensors", "preprocessor_config.json"]

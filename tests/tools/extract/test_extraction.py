@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -17,7 +14,7 @@ import pytest
 import soundfile
 import tiny
 import torch
-from commands import ROOT
+from commands import script
 from factories import save_tiny_hubert, save_tiny_hugging_face, save_tiny_whisper
 
 from sparqle_fairseq.cli.main import main
@@ -185,9 +182,7 @@ def killed_at(world, out: Path, recording: int) -> int:
     """The command, killed by SIGKILL when it has written so many recordings; returns its exit status."""
     words = [recording, "extract-features", world.data / "train.tsv", world.data / "valid.tsv", "--out", out, "--cpu"]
     words += ["--speech-encoder", world.encoder, *SMALL]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    call = [sys.executable, "-c", KILLED, *map(str, words)]
-    return subprocess.run(call, env=environment, cwd=ROOT, capture_output=True).returncode
+    return script(KILLED, *words).returncode
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(world, tmp_path, extract, verify):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -73,12 +75,11 @@ def test_what_the_backward_pass_keeps_counts_and_logits_are_told_apart():
 @pytest.fixture(scope="module")
 def small() -> dict[str, Any]:
     """The plan of a tiny run of both stages, as the command prints it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sparqle_fairseq.cli.main", "plan", *SMALL, *LLM, "--json", "--steps-per-second", "2",
-         "--max-tokens-stage2", "320000", "--gpu-memory", "0.05", "--update-freq", "2", "--gpus", "4"],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
-    return {**json.loads(done.stdout), "stderr": done.stderr}
+    words = ["plan", *SMALL, *LLM, "--json", "--steps-per-second", "2", "--max-tokens-stage2", "320000"]
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        assert main([*words, "--gpu-memory", "0.05", "--update-freq", "2", "--gpus", "4"]) == 0
+    return {**json.loads(out.getvalue()), "stderr": err.getvalue()}
 
 
 def test_steps_and_files_follow_from_the_numbers(small):

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import av
 import numpy as np
@@ -16,6 +13,7 @@ import pytest
 import soundfile
 import tiny
 import torch
+from commands import command
 
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.data.segments import Segment
@@ -44,15 +42,13 @@ def test_a_recording_becomes_text_on_the_screen(sparqle, speech):
 
 def test_standard_input_is_translated(checkpoints, speech):
     arguments = ["translate", "-", "--to", "de", "--json", "--cpu", "--model", str(checkpoints.stage2), *QUICK]
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "sparqle"), *arguments], input=speech.read_bytes(), capture_output=True
-    )
+    done = command("sparqle", *arguments, given=speech.read_bytes(), check=False)
     (document,) = json.loads(done.stdout)
     assert document["audio"] == "standard input"
     assert len(document["segments"]) == 2
     assert done.returncode == 0
-    assert b"Warning" not in done.stderr  # nor fairseq's or transformers' progress
-    assert b"Loading" not in done.stderr
+    assert "Warning" not in done.stderr  # nor fairseq's or transformers' progress
+    assert "Loading" not in done.stderr
 
 
 def test_subtitles_have_the_times_of_the_speech(sparqle, speech, tmp_path):
@@ -345,9 +341,8 @@ def test_standard_input_of_a_browser_and_channels_that_cancel(checkpoints, speec
         for packet in (*track.encode(frame), *track.encode(None)):
             file.mux(packet)
     arguments = ["translate", "-", "--to", "de", "--json", "--cpu", "--model", str(checkpoints.stage2), *QUICK]
-    program = str(Path(sys.executable).parent / "sparqle")
-    done = subprocess.run([program, *arguments], input=stream.getvalue(), capture_output=True)
+    done = command("sparqle", *arguments, given=stream.getvalue(), check=False)
     (document,) = json.loads(done.stdout)
     assert len(document["segments"]) == 2
     assert done.returncode == 0
-    assert b"standard input: its channels cancel when they are averaged" in done.stderr
+    assert "standard input: its channels cancel when they are averaged" in done.stderr
