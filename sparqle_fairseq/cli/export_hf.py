@@ -15,6 +15,7 @@ import click
 @click.option("--self-contained", is_flag=True, help="put encoder and LLM into the folder")
 @click.option("--scores", type=click.Path(path_type=Path), help="a text file with scores, for the model card")
 @click.option("--stop", multiple=True, metavar="TEXT", help="end every text before this, such as \\n; repeatable")
+@click.option("--with-code", is_flag=True, help="put the model's code beside it, for trust_remote_code")
 @click.option("--licence", metavar="NAME", help="of the adapter, for the model card")
 def command(
     checkpoint: Path,
@@ -25,6 +26,7 @@ def command(
     scores: Path | None,
     licence: str | None,
     stop: tuple[str, ...],
+    with_code: bool,
 ) -> None:
     """Write CHECKPOINT (stage 2) as a folder that transformers loads.
 
@@ -41,6 +43,7 @@ def command(
         scores=scores,
         licence=licence,
         stop=stop,
+        with_code=with_code,
     )
     where = "with encoder and LLM" if done.self_contained else f"for {done.speech_encoder} and {done.llm}"
     click.echo(f"{output}: {done.tensors} tensors, {done.parameters} parameters of the adapter, {where}")

@@ -9,7 +9,12 @@ from sparqle_fairseq.huggingface.configuration import SparqleConfig
 
 
 def model_card(
-    name: str, config: SparqleConfig, training: Mapping[str, Any], scores: str | None, licence: str | None
+    name: str,
+    config: SparqleConfig,
+    training: Mapping[str, Any],
+    scores: str | None,
+    licence: str | None,
+    with_code: bool = False,
 ) -> str:
     """Markdown with the hub's header.
 
@@ -19,6 +24,7 @@ def model_card(
         training: the options of fairseq, by `model`, `task`, `dataset`, `optimization`.
         scores: a table with signatures; None says that there are none.
         licence: of the adapter; None says that none was named.
+        with_code: whether the model's code lies beside it.
     """
     adapter: Any = config.adapter_config
     encoder, llm = config.speech_encoder, config.llm
@@ -27,6 +33,7 @@ def model_card(
     updates = training.get("optimization", {}).get("max_update")
     head = ["---", "library_name: transformers", "pipeline_tag: automatic-speech-recognition", "tags:", "- sparqle"]
     head += ["- speech-translation", *([f"license: {licence.lower()}"] if licence else []), "---"]
+    trust = ", trust_remote_code=True" if with_code else ""
     queries = f"{adapter.queries} queries" + (" for each window" if adapter.window_frames else "")
     rows = [
         ("speech encoder (frozen)", f"{encoder} ({config.audio_config.model_type})"),  # type: ignore[union-attr]
@@ -53,11 +60,11 @@ def model_card(
             "## Use",
             "",
             "```python",
-            "import sparqle_fairseq.huggingface",
+            *([] if with_code else ["import sparqle_fairseq.huggingface"]),
             "from transformers import AutoModelForMultimodalLM, AutoProcessor",
             "",
-            f'processor = AutoProcessor.from_pretrained("{name}")',
-            f'model = AutoModelForMultimodalLM.from_pretrained("{name}")',
+            f'processor = AutoProcessor.from_pretrained("{name}"{trust})',
+            f'model = AutoModelForMultimodalLM.from_pretrained("{name}"{trust})',
             'inputs = processor.apply_translation_request("recording.wav", to="fr")',
             "output = model.generate(**inputs, max_new_tokens=200, num_beams=5)",
             'print(processor.batch_decode(output[:, inputs["input_ids"].shape[1] :]))',

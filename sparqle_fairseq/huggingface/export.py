@@ -14,8 +14,9 @@ from torch import Tensor
 
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.files import folder_written_whole, write_text
+from sparqle_fairseq.files import folder_written_whole, read_json, write_text
 from sparqle_fairseq.huggingface.configuration import SparqleAdapterConfig, SparqleConfig
+from sparqle_fairseq.huggingface.flat import auto_map, flat_files
 from sparqle_fairseq.huggingface.folder import TRAINING, WEIGHTS
 from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
 from sparqle_fairseq.huggingface.processing import AUDIO_TOKEN, SparqleProcessor, frame_rule
@@ -24,6 +25,7 @@ from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.llm.llm import LanguageModel
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 
+PROCESSOR = "processor_config.json"
 LORA_FIELDS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target")
 
 
@@ -103,6 +105,7 @@ def write_folder(
     training: Mapping[str, Any] | None = None,
     self_contained: bool = False,
     stops: Sequence[str] = (),
+    with_code: bool = False,
 ) -> None:
     """Write a model's folder, whole or not at all, after it was loaded and found to be whole.
 
@@ -114,6 +117,7 @@ def write_folder(
         training: what the fairseq checkpoint says of its training, for the way back.
         self_contained: put encoder and LLM into the folder.
         stops: texts before which an answer ends.
+        with_code: put this package's model beside it, for people who have `trust_remote_code` run it.
 
     Raises:
         SparqleError: the folder exists, or what was written does not load.
@@ -124,8 +128,12 @@ def write_folder(
         raise SparqleError(f"{folder} exists already; give another name with --output, or move it away")
     with folder_written_whole(folder) as part:
         config.architectures = [SparqleForConditionalGeneration.__name__]
+        if with_code:
+            config.auto_map = auto_map()
         config.save_pretrained(part)
         processor.save_pretrained(part)
+        if with_code:
+            _write_code(part)
         save_file({name: value.contiguous() for name, value in tensors.items()}, part / WEIGHTS, {"format": "pt"})
         pad = processor.tokenizer.pad_token_id
         generation = GenerationConfig(
@@ -143,6 +151,14 @@ def write_folder(
         if training is not None:
             write_text(part / TRAINING, json.dumps(training, indent=1, sort_keys=True) + "\n")
         _open_as_usual(part)
+
+
+def _write_code(folder: Path) -> None:
+    for name, text in flat_files().items():
+        write_text(folder / name, text)
+    settings = read_json(folder / PROCESSOR)
+    settings["auto_map"] = {"AutoProcessor": auto_map()["AutoProcessor"]}
+    write_text(folder / PROCESSOR, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def _open_as_usual(folder: Path) -> None:

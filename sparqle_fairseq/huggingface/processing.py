@@ -138,9 +138,12 @@ class SparqleProcessor(ProcessorMixin):
 
     @property
     def templates(self) -> PromptTemplates:
-        base = PromptTemplates.load()
         return PromptTemplates(
-            self.wordings or base.wordings, self.system, self.speech, self.use_chat_template, self.before_answer
+            self.wordings or PromptTemplates.load().wordings,
+            self.system,
+            self.speech,
+            self.use_chat_template,
+            self.before_answer,
         )
 
     @property

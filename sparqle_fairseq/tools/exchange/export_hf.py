@@ -41,6 +41,7 @@ def export_hf(
     scores: Path | None = None,
     licence: str | None = None,
     stop: Sequence[str] = (),
+    with_code: bool = False,
 ) -> Exported:
     """Write the folder `output`.
 
@@ -54,6 +55,7 @@ def export_hf(
         scores: a text file with scores and their signatures, for the model card.
         licence: of the adapter, for the model card.
         stop: texts before which an answer ends, as typed, beside those of the training and its template file.
+        with_code: put the model's own code into the folder, for `trust_remote_code`; nothing here ever runs it.
 
     Raises:
         SparqleError: the checkpoint is of stage 1 or cannot be read, a part is missing or another, or `output` exists.
@@ -88,7 +90,7 @@ def export_hf(
         tensors: dict[str, Tensor] = {
             name: value for name, value in model.state_dict().items() if name.startswith("adapter.")
         }
-        card = model_card(output.name, config, cfg, scores=table, licence=licence)
+        card = model_card(output.name, config, cfg, scores=table, licence=licence, with_code=with_code)
         training = _training(checkpoint, cfg)
         stops = dict.fromkeys([*stop_texts([*stop, *trained.stops]), *templates.stop])
         write_folder(
@@ -101,6 +103,7 @@ def export_hf(
             training,
             self_contained=self_contained,
             stops=list(stops),
+            with_code=with_code,
         )
     parameters = sum(value.numel() for value in tensors.values())
     places = str(encoder.identity["path"]), str(model.llm.identity["path"])
