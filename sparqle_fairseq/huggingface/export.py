@@ -133,7 +133,7 @@ def write_folder(
         config.save_pretrained(part)
         processor.save_pretrained(part)
         if with_code:
-            _write_code(part)
+            write_code(part)
         save_file({name: value.contiguous() for name, value in tensors.items()}, part / WEIGHTS, {"format": "pt"})
         pad = processor.tokenizer.pad_token_id
         generation = GenerationConfig(
@@ -153,7 +153,8 @@ def write_folder(
         _open_as_usual(part)
 
 
-def _write_code(folder: Path) -> None:
+def write_code(folder: Path) -> None:
+    """Put the flat files into a folder, and say so in its processor's settings."""
     for name, text in flat_files().items():
         write_text(folder / name, text)
     settings = read_json(folder / PROCESSOR)

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import sparqle_fairseq
 from sparqle_fairseq.errors import SparqleError
 
 PACKAGE = "sparqle_fairseq"
-ROOT = Path(sparqle_fairseq.__file__).parent
+ROOT = Path(__file__).parents[1]
 # What transformers is told of, by its Auto classes: module and class.
 CLASSES = {
     "AutoConfig": ("huggingface.configuration", "SparqleConfig"),
@@ -29,7 +28,9 @@ CLASSES = {
 _FILES = {f"huggingface.{name}": f"{name}_sparqle" for name in ("configuration", "modeling", "processing")}
 # Before transformers is asked for more: beside a torch without CUDA, torchaudio stops it.
 _FIRST = ("data.torchaudio_import", "ensure_torchaudio")
-_NOTICE = "# Written by `sparqle export-hf --with-code` (sparqle-fairseq {version}). Change the package, not this file."
+_NOTICE = "# Written by `sparqle export-hf --with-code` from sparqle-fairseq (MIT licence). Change the package, not this."
+    "# Written by `sparqle export-hf --with-code`, from sparqle-fairseq (MIT licence). Change the package, not this."
+)
 
 
 def auto_map() -> dict[str, str]:
@@ -155,7 +156,7 @@ class _House:
         ordered = sorted(nodes.values(), key=lambda node: node.lineno)
         used = set().union(*map(_names, ordered))
         body = [self._text(place, node) for node in ordered]
-        head = [_NOTICE.format(version=sparqle_fairseq.__version__), f'"""{place.docstring}"""']
+        head = [_NOTICE, f'"""{place.docstring}"""']
         if place.future:
             head.append("from __future__ import annotations")
         if name in _FILES:

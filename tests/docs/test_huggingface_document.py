@@ -38,7 +38,7 @@ def place(world, tmp_path, monkeypatch):
 def test_every_step_of_the_document_runs(place):
     names: dict = {}
     steps = [match.groupdict() for match in STEPS.finditer(TEXT)]
-    assert sum(step["command"] is not None for step in steps) == 5
+    assert sum(step["command"] is not None for step in steps) == 6
     assert sum(step["python"] is not None for step in steps) == 4
     for step in steps:
         if step["command"] is not None:

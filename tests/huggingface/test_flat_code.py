@@ -27,13 +27,13 @@ SCRIPT = Path(__file__).with_name("trusting.py")
 @pytest.fixture(scope="module")
 def with_code(tiny_hub, tmp_path_factory):
     """The tiny model again, with code beside it."""
-    from sparqle_fairseq.huggingface.export import _write_code
+    from sparqle_fairseq.huggingface.export import write_code
     from sparqle_fairseq.huggingface.folder import CONFIG
 
     folder = shutil.copytree(tiny_hub.folder, tmp_path_factory.mktemp("code") / "model")
     config = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps(config | {"auto_map": auto_map()}))
-    _write_code(folder)
+    write_code(folder)
     return folder
 
 
