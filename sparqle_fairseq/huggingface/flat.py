@@ -29,8 +29,6 @@ _FILES = {f"huggingface.{name}": f"{name}_sparqle" for name in ("configuration",
 # Before transformers is asked for more: beside a torch without CUDA, torchaudio stops it.
 _FIRST = ("data.torchaudio_import", "ensure_torchaudio")
 _NOTICE = "# Written by `sparqle export-hf --with-code` from sparqle-fairseq (MIT licence). Change the package, not this."
-    "# Written by `sparqle export-hf --with-code`, from sparqle-fairseq (MIT licence). Change the package, not this."
-)
 
 
 def auto_map() -> dict[str, str]:
