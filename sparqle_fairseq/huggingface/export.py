@@ -122,8 +122,6 @@ def write_folder(
     Raises:
         SparqleError: the folder exists, or what was written does not load.
     """
-    from transformers import GenerationConfig
-
     if folder.exists():
         raise SparqleError(f"{folder} exists already; give another name with --output, or move it away")
     with folder_written_whole(folder) as part:
@@ -135,15 +133,7 @@ def write_folder(
         if with_code:
             write_code(part)
         save_file({name: value.contiguous() for name, value in tensors.items()}, part / WEIGHTS, {"format": "pt"})
-        pad = processor.tokenizer.pad_token_id
-        generation = GenerationConfig(
-            eos_token_id=ends if len(ends) > 1 else ends[0],
-            pad_token_id=ends[0] if pad is None else pad,
-            bos_token_id=processor.tokenizer.bos_token_id,
-            min_new_tokens=1,  # as fairseq: an answer is not empty
-            stop_strings=list(stops) or None,
-        )
-        generation.save_pretrained(part)
+        generation_config(processor, ends, stops).save_pretrained(part)
         model = SparqleForConditionalGeneration.from_pretrained(part)
         if self_contained:
             model.save_pretrained(part, self_contained=True)
@@ -160,6 +150,20 @@ def write_code(folder: Path) -> None:
     settings = read_json(folder / PROCESSOR)
     settings["auto_map"] = {"AutoProcessor": auto_map()["AutoProcessor"]}
     write_text(folder / PROCESSOR, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def generation_config(processor: SparqleProcessor, ends: list[int], stops: Sequence[str] = ()) -> Any:
+    """What `generate` does unless it is told otherwise; for `ends` and `stops` see `write_folder`."""
+    from transformers import GenerationConfig
+
+    pad = processor.tokenizer.pad_token_id
+    return GenerationConfig(
+        eos_token_id=ends if len(ends) > 1 else ends[0],
+        pad_token_id=ends[0] if pad is None else pad,
+        bos_token_id=processor.tokenizer.bos_token_id,
+        min_new_tokens=1,  # as fairseq: an answer is not empty
+        stop_strings=list(stops) or None,
+    )
 
 
 def _open_as_usual(folder: Path) -> None:

@@ -153,40 +153,51 @@ class SparqleModel(SparqlePreTrainedModel):
     Args:
         config: what it is made of.
         speech_encoder, language_model: made before, with their weights; by default new ones of `config`'s shape.
+        adapter: made before between these two, with its weights and its LoRA in the language model.
+
+    Attributes:
+        num_updates: how many there were in training; masks over the speech are drawn anew in each.
     """
+
+    num_updates = 0
 
     def __init__(
         self,
         config: SparqleConfig,
         speech_encoder: nn.Module | None = None,
         language_model: PreTrainedModel | None = None,
+        adapter: Stage2Adapter | None = None,
     ) -> None:
         super().__init__(config)
-        adapter: Any = config.adapter_config
         text: Any = config.text_config
         self.speech_encoder: Any = build_network(config) if speech_encoder is None else speech_encoder
         if language_model is None:
             language_model = AutoModelForCausalLM.from_config(text, attn_implementation=text._attn_implementation)
         self.language_model: Any = language_model
-        embeddings: Any = self.language_model.get_input_embeddings()
-        width = int(embeddings.embedding_dim)
-        self.adapter: Any = Stage2Adapter(
-            adapter.qformer(self.speech_encoder.width),
-            width,
-            projector=adapter.projector,
-            soft_tokens=adapter.soft_tokens,
-        )
-        space: Any = TokenSpace(language_model, width) if adapter.compress_queries else None
-        self.adapter.llm_space = space
-        layer = parse_layer(config.encoder_layer)
-        if layer == "weighted":
-            depth: Any = self.speech_encoder.depth
-            self.adapter.layer_mix = LayerMix(depth)
-        self.adapter.lora = add_lora(language_model, adapter, config.llm or "the LLM")
-        self.layer = layer
+        self.layer = parse_layer(config.encoder_layer)
+        if adapter is not None:  # post_init would let the LLM's own class draw the LoRA in it anew
+            for module in (*self.language_model.modules(), *self.speech_encoder.modules()):
+                module._is_hf_initialized = True
+        self.adapter: Any = self._new_adapter() if adapter is None else adapter
         self.post_init()
         self.freeze()
         self.train(False)
+
+    def _new_adapter(self) -> Stage2Adapter:
+        """One of the configuration's shape, with its LoRA in the language model."""
+        config, shape = self.config, cast(Any, self.config.adapter_config)
+        width = int(self.get_input_embeddings().embedding_dim)  # type: ignore[arg-type]
+        adapter: Any = Stage2Adapter(
+            shape.qformer(self.speech_encoder.width),
+            width,
+            projector=shape.projector,
+            soft_tokens=shape.soft_tokens,
+        )
+        adapter.llm_space = TokenSpace(self.language_model, width) if shape.compress_queries else None
+        if parse_layer(config.encoder_layer) == "weighted":
+            adapter.layer_mix = LayerMix(self.speech_encoder.depth)
+        adapter.lora = add_lora(self.language_model, shape, config.llm or "the LLM")
+        return adapter
 
     def freeze(self) -> None:
         """Let the adapter learn, with its LoRA, and nothing else."""
@@ -309,6 +320,7 @@ class SparqleModel(SparqlePreTrainedModel):
         input_values_mask: Tensor | None = None,
         input_features: Tensor | None = None,
         input_features_mask: Tensor | None = None,
+        utterance: Tensor | None = None,
         **_: Any,
     ) -> SpeechOutput:
         """What the LLM is given of N recordings.
@@ -318,6 +330,7 @@ class SparqleModel(SparqlePreTrainedModel):
             input_values_mask: (N, S), 1 at samples and 0 at padding, which is on the right.
             input_features: (N, T, W) what the encoder gave of them, in its place.
             input_features_mask: (N, T), likewise.
+            utterance: (N,) int64 keys of the recordings; in training, they say where masks over the speech lie.
         """
         if input_features is None:
             if input_values is None:
@@ -333,7 +346,7 @@ class SparqleModel(SparqlePreTrainedModel):
         mix = getattr(self.adapter, "layer_mix", None)
         if mix is not None:
             values = mix(values)
-        spoken, beyond = self.adapter(values, padding_mask)  # (N, Q, M), (N, Q) or None
+        spoken, beyond = self.adapter(values, padding_mask, utterance, self.num_updates)  # (N, Q, M), (N, Q) or None
         counts = torch.full((spoken.size(0),), spoken.size(1), device=spoken.device)
         if beyond is not None:
             counts = (~beyond).sum(dim=1)
@@ -391,7 +404,7 @@ class SparqleModel(SparqlePreTrainedModel):
         if inputs_embeds is not None:
             return inputs_embeds, attention_mask, None
         assert input_ids is not None
-        if all(value is None for value in speech.values()):
+        if all(speech.get(name) is None for name in SPEECH_INPUTS):
             if bool((input_ids == self.config.audio_token_id).any()):
                 raise ValueError("the text has places for speech, and no recording came; give input_values")
             return self.get_input_embeddings()(input_ids), attention_mask, None
@@ -489,6 +502,7 @@ class SparqleForConditionalGeneration(SparqleModel, GenerationMixin):
                 "input_values_mask": input_values_mask,
                 "input_features": input_features,
                 "input_features_mask": input_features_mask,
+                "utterance": named.pop("utterance", None),
             },
         )
         targets = None

@@ -7,13 +7,13 @@ from typing import Any
 
 from fairseq.tasks import register_task
 
-from sparqle_fairseq.criterions.pretrain import logged_name
 from sparqle_fairseq.data.manifest import ManifestRow
 from sparqle_fairseq.data.options import fairseq_dataclass
 from sparqle_fairseq.data.transcripts import TranscriptSide
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.config import PretrainModelConfig
 from sparqle_fairseq.models.stage1.objectives import kind_of
+from sparqle_fairseq.models.stage1.weighted import logged_name
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import PretrainTaskConfig
 from sparqle_fairseq.tasks.old_options import take_loss_weights

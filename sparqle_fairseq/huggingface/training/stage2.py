@@ -1,0 +1,164 @@
+"""Stage 2 with transformers: `SparqleForConditionalGeneration` learns to answer."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparqle_fairseq.data.wordings import PromptTemplates
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.files import write_text
+from sparqle_fairseq.generate.asking import instruction_side, prompt_room
+from sparqle_fairseq.huggingface.card import model_card
+from sparqle_fairseq.huggingface.export import generation_config, model_config, processor_of
+from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
+from sparqle_fairseq.huggingface.processing import NO_LABEL
+from sparqle_fairseq.huggingface.training.arguments import Run
+from sparqle_fairseq.huggingface.training.collate import PromptCollator, RowsAndInputs
+from sparqle_fairseq.huggingface.training.data import read_manifests, speech_dataset
+from sparqle_fairseq.models.encoders.stored_features import settle_encoder
+from sparqle_fairseq.models.stage1.losses import generation_loss
+from sparqle_fairseq.models.stage1.weighted import Weighted
+from sparqle_fairseq.models.stage2.model import SpeechLLM
+from sparqle_fairseq.models.stage2.start import take_adapter_options
+
+logger = logging.getLogger(__name__)
+
+
+class Stage2:
+    """See `Stage`. Its weights start as those of fairseq-train with the same options and seed."""
+
+    answers = True
+
+    def __init__(self, run: Run) -> None:
+        options, data, seed = copy.copy(run.model), run.data, run.training.seed
+        manifests = {
+            name: read_manifests(data, name, "tgt_text")
+            for name in [data.train_subset, *(data.valid_subset.split(",") if data.valid_subset else ())]
+        }
+        plain = build_speech_llm(options, str(data.data), seed)
+        encoder: Any = plain.speech_encoder
+        llm = plain.llm
+        templates = PromptTemplates.load(data.prompt_templates)
+        shape = plain.adapter.qformer.config
+        self.processor = processor_of(encoder, copy.deepcopy(llm.tokenizer), shape, templates, options.answer)
+        config = model_config(encoder, llm, shape, asdict(options), plain.identity, self.processor.audio_token_id)
+        self.model = SparqleForConditionalGeneration(config, encoder.frozen.module, llm.model, plain.adapter)
+        self.model.generation_config = generation_config(self.processor, llm.end_tokens, templates.stop)
+        builder = templates.builder(llm.tokenizer)
+        for sentence in templates.partings(builder):
+            logger.warning("%s", sentence)
+        sets = {
+            name: speech_dataset(
+                data,
+                found,
+                instruction_side(plain, templates, seed if name == data.train_subset else None),
+                encoder,
+                seed=seed,
+                training=name == data.train_subset,
+                check=prompt_room(plain),
+            )
+            for name, found in manifests.items()
+        }
+        self.train_set = sets[data.train_subset]
+        self.valid_sets = {name: sets[name] for name in (data.valid_subset or "").split(",") if name}
+        self.run, self.stop = run, templates.stop
+        self.masked = plain.adapter.masks is not None
+        prompts = PromptCollator(self.processor.audio_token_id, self._places)
+        self.collate = RowsAndInputs(self.train_set, prompts)
+
+    def _places(self, source: Tensor) -> int:
+        if source.dim() == 1:
+            return self.processor.places(len(source))
+        return int(self.model.adapter.qformer.config.query_count(torch.tensor([len(source)])))
+
+    def loss(self, model: Any, batch: Mapping[str, Any]) -> Weighted:
+        """The summed cross-entropy of the answers' tokens, which are counted."""
+        inputs = dict(batch["inputs"])
+        labels = inputs.pop("labels")
+        targets = F.pad(labels, (0, 1), value=NO_LABEL)[:, 1:]  # (B, L): what each column predicts
+        first = int((targets != NO_LABEL).any(dim=0).int().argmax())
+        columns = torch.arange(first, labels.size(1) - 1, device=labels.device)
+        if self.masked:
+            inputs["utterance"] = batch["utterance"]
+        logits = model(**inputs, logits_to_keep=columns).logits
+        targets = targets[:, columns]
+        real = targets != NO_LABEL
+        logits, targets = logits[real], targets[real]  # (K, V)
+        loss = generation_loss(logits, targets, self.run.loss.answer_label_smoothing).sum() * float(batch["active"])
+        size = batch["ntokens"] if batch["active"] else 0
+        log = {
+            "loss": loss.detach(),
+            "hits": (logits.argmax(dim=-1) == targets).sum() * int(batch["active"]),
+            "sample_size": size,
+        }
+        return Weighted(loss, size, log)
+
+    def metrics(self, log: Mapping[str, float]) -> dict[str, float]:
+        tokens = max(log["sample_size"], 1)
+        return {"loss": log["loss"] / tokens, "accuracy": 100 * log["hits"] / tokens}
+
+    def texts(self, batch: Mapping[str, Any]) -> list[str]:
+        inputs = dict(batch["inputs"])
+        start = int((inputs.pop("labels") != NO_LABEL).any(dim=0).int().argmax())
+        for name in ("input_ids", "attention_mask"):
+            inputs[name] = inputs[name][:, :start]
+        found = self.model.generate(
+            **inputs,
+            max_new_tokens=self.run.data.eval_max_new_tokens,
+            num_beams=self.run.data.eval_generate_beam,
+            do_sample=False,
+            tokenizer=self.processor.tokenizer if self.stop else None,
+        )
+        return self.processor.batch_decode(found[:, start:])
+
+    def save(self, folder: str) -> None:
+        self.processor.save_pretrained(folder)
+
+    def finish(self, folder: str, scores: Mapping[str, float]) -> None:
+        """The model's card."""
+        data, training = self.run.data, self.run.training
+        said = {
+            "task": {"src_lang": data.src_lang, "tgt_lang": data.tgt_lang},
+            "dataset": {"train_subset": data.train_subset},
+            "optimization": {"max_update": training.max_steps if training.max_steps > 0 else None},
+        }
+        rows = "\n".join(f"| {name.removeprefix('eval_')} | {value:.2f} |" for name, value in scores.items())
+        table = f"Of validation ({data.valid_subset}), not of a test set.\n\n| | |\n|---|---|\n{rows}" if rows else None
+        config: Any = self.model.config
+        write_text(Path(folder) / "README.md", model_card(Path(folder).name, config, said, table, None))
+
+
+def build_speech_llm(options: Any, folder: str, seed: int) -> SpeechLLM:
+    """The plain model that training starts from; `options` are completed in place.
+
+    Raises:
+        SparqleError: the options do not go together, something that they name cannot be read, or transformers could not
+            have the encoder.
+    """
+    if options.source == "units":
+        raise SparqleError("a model of units is no model of transformers; train it with fairseq-train")
+    if options.llm_sharding != "none":
+        raise SparqleError(
+            f"llm_sharding {options.llm_sharding} is fairseq-train's way to divide the LLM; here give accelerate's fsdp"
+        )
+    if options.pretrained_adapter:
+        take_adapter_options(options)
+    settle_encoder(options, [folder], check=not options.pretrained_adapter)
+    # The encoder itself also where features are read: the model that is written is to hear recordings.
+    plain = SpeechLLM.build(options, seed=seed, training=True)
+    encoder: Any = plain.speech_encoder
+    if not str(encoder.identity["kind"]).startswith("hf_"):
+        raise SparqleError(
+            f"the speech encoder {encoder.identity['path']} is not of Hugging Face, and transformers cannot read it; "
+            "convert it with sparqle convert-hubert, and give the folder as speech_encoder"
+        )
+    return plain

@@ -1,0 +1,101 @@
+"""The weighted sum of what the objectives of stage 1 give, over their global counts, and what is logged of it.
+
+Plain PyTorch: fairseq's criterion and transformers' Trainer use it alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparqle_fairseq.gather import sum_over_ranks
+from sparqle_fairseq.models.stage1.objectives import Sums, kinds
+
+
+class Weighted(NamedTuple):
+    """Of one process: a loss to be summed over processes and batches and divided by the sum of the sizes."""
+
+    loss: Tensor
+    size: Any  # a number, or a tensor on the device
+    log: dict[str, Any]
+
+
+def weighted_loss(
+    sums: Mapping[str, Sums], weights: Mapping[str, float], nsentences: int, ntokens: int, active: bool
+) -> Weighted:
+    """Divide each loss by its count over all processes, so that one process and many take the same step.
+
+    The size counts utterances; where one loss is asked for alone, what that loss counts (STG: tokens), so that batches
+    of one update add up to the larger batch, whatever the lengths, for every loss that does not compare utterances.
+
+    Args:
+        sums: what each objective found in the batch.
+        weights: of the objectives.
+        nsentences, ntokens: of the batch.
+        active: whether the batch counts, or stands in on a process that has no more data.
+    """
+    local = nsentences if active else 0
+    device = sums[next(iter(weights))]["sum"].device
+    counts = torch.stack(
+        [torch.tensor(float(local), device=device)] + [sums[name]["count"] * float(active) for name in weights]
+    )
+    utterances, *global_counts = sum_over_ranks(counts)
+    loss: Any = sum(
+        weight * sums[name]["sum"] / count.clamp(min=1)
+        for (name, weight), count in zip(weights.items(), global_counts, strict=True)
+    )
+    alone = len(weights) == 1
+    global_size, size = (global_counts[0], counts[1]) if alone else (utterances, local)
+    # Tensors, not numbers: a number would make the device wait at every step.
+    log: dict[str, Any] = {
+        f"{logged_name(name)}_{what}": value.detach() * float(active)
+        for name, own in sums.items()
+        for what, value in own.items()
+    }
+    log |= {
+        "loss": (loss * global_size).detach(),
+        "sample_size": size,
+        "nsentences": local,
+        "ntokens": ntokens if active else 0,
+    }
+    return Weighted(loss * global_size, size, log)
+
+
+class Logged(NamedTuple):
+    """A number of the log: its value, what weight it has in a mean, and its digits."""
+
+    name: str
+    value: float
+    weight: float
+    digits: int
+
+
+def logged(logs: Sequence[Mapping[str, Any]]) -> Iterator[Logged]:
+    """Every loss (nats), and what each objective says of itself: rates (percent) and means."""
+
+    def total(key: str) -> float:
+        return sum(float(log.get(key, 0)) for log in logs)
+
+    def shown(name: str, kind: Any, of: str, by: str, scale: float, digits: int) -> Iterator[Logged]:
+        key = logged_name(kind.name)
+        if count := total(f"{key}_{by}"):
+            yield Logged(name, scale * total(f"{key}_{of}") / count, count, digits)
+
+    size = max(total("sample_size"), 1)
+    yield Logged("loss", total("loss") / size, size, 3)
+    for kind in kinds():
+        yield from shown(f"{logged_name(kind.name)}_loss", kind, "sum", "count", 1, 3)
+    for kind in kinds():
+        for name, (hits, of) in kind.rates.items():
+            yield from shown(name, kind, hits, of, 100, 2)
+    for kind in kinds():
+        for name, (what, of) in kind.means.items():
+            yield from shown(name, kind, what, of, 1, 4)
+
+
+def logged_name(name: str) -> str:
+    """An objective's name in logs."""
+    return name.replace("-", "_")
