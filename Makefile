@@ -26,7 +26,7 @@ $(STAMP): setup.py constraints.txt | $(PY)
 	@mkdir -p build
 	@if $(PY) -c "import torch" 2>/dev/null; then grep -v "^torch" constraints.txt; else cat constraints.txt; fi > build/constraints.txt
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet --constraint build/constraints.txt --editable ".[demo,dev,gguf,lora,page,quantized,report]"
+	$(PY) -m pip install --quiet --constraint build/constraints.txt --editable ".[demo,dev,gguf,lora,page,quantized,report,trainer]"
 	@touch $(STAMP)
 
 test: lint types unit

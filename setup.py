@@ -59,6 +59,8 @@ setup(
         "microphone": ["sounddevice>=0.4.6"],
         # `sparqle page`. Each release before 6.31 has a known open advisory.
         "page": ["gradio>=6.31,<7", "matplotlib>=3.8"],
+        # `examples/huggingface/train.py`: transformers' Trainer runs on it.
+        "trainer": ["accelerate>=1.1"],
         # `--lora-rank`, `sparqle export-llm`.
         "lora": ["peft>=0.17"],
         # `--llm FILE.gguf`.

@@ -69,7 +69,7 @@ def parse_run(arguments: Sequence[str]) -> Run:
     for key in given:
         if key not in known:
             raise SparqleError(f"{path}: unknown key {key!r}{_instead(str(key), known)}")
-    _parse(kinds, [*_words(given)], f"{path}")
+    _Parser(kinds, prog=f"{path}", allow_abbrev=False).parse_known_args(_words(given))  # says what is wrong there
     return Run(*_parse(kinds, [*_words(given), *words], f"{path}" if not words else "the command line"))
 
 

@@ -102,6 +102,8 @@ class SparqleTrainingArguments(TrainingArguments):
     report_to: str | None = field(default="none", metadata={"help": "where to log: none, tensorboard, wandb and so on"})
 
     def __post_init__(self) -> None:
+        if not self.output_dir:
+            raise SparqleError("no folder was given for the model; name one with output_dir")
         super().__post_init__()
         for name, meaningless, remedy in _NOT_READ:
             if getattr(self, name) != meaningless:

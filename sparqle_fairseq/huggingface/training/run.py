@@ -39,8 +39,6 @@ def train(run: Run) -> SparqleTrainer:
     Raises:
         SparqleError: the options do not go together, the data is not what they need, or the folder holds another run.
     """
-    if not run.training.output_dir:
-        raise SparqleError("no folder was given for the model; name one with output_dir")
     resumed = checkpoint_to_resume(run)
     stage = build_stage(run)
     settle_best(run, stage)

@@ -142,12 +142,12 @@ def _for_transformers(encoder: SpeechEncoder, given: str | None, inside: bool, s
     other = load_speech_encoder(place, layer=parse_layer(str(encoder.layer)))
     if not str(other.identity["kind"]).startswith("hf_"):
         raise SparqleError(f"--speech-encoder {place} is not of Hugging Face; give the folder of convert-hubert")
-    _check_same(encoder, other, place)
+    check_same(encoder, other, place)
     return other
 
 
 @torch.no_grad()
-def _check_same(one: SpeechEncoder, other: SpeechEncoder, place: str) -> None:
+def check_same(one: SpeechEncoder, other: SpeechEncoder, place: str) -> None:
     """Raise `SparqleError` where the two hear other things in a second of noise."""
     same = one.width == other.width and one.normalize == other.normalize and one.sample_rate == other.sample_rate
     if same:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from runs import fairseq_run, largest_difference, losses_of, trainer_run
 
 CLOSE = 1e-4
