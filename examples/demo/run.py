@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from curves import draw_curves, read_curves  # noqa: E402
 from data import demo_recipe, prepare  # noqa: E402
-from pipeline import CommandFailed, run_together  # noqa: E402
+from pipeline import Command, CommandFailed, run_together, tool  # noqa: E402
 from recipe import Recipe  # noqa: E402
 from results import read_scores, report, samples, table, write_json  # noqa: E402
 
@@ -82,11 +82,25 @@ def run(args: argparse.Namespace) -> None:
     seconds = time.monotonic() - started
     content = report(results, LANGUAGES, seconds) | {"published": report(of_published, LANGUAGES, seconds)}
     write_json(out / "report.json", content)
+    run_together([compared(out, ours, published)], started)
     print(f"\n{samples({split: files[split] for split in TRUE}, 4)}\n")
     print(f"stage 1: --objective llm-ctc\n{table(results)}\n")
     print(f"stage 1: --objective sparqle, as published\n{table(of_published)}\n")
-    print("German was never in the speech training: it is reached through the instruction alone.")
+    print("German was never in the speech training: it is reached through the instruction alone.\n")
+    print(ours.log("report").read_text(encoding="utf-8"))
     print(f"\nin {seconds / 60:.1f} minutes; {out / 'report.json'}, {picture}")
+
+
+def compared(out: Path, ours: Recipe, published: Recipe) -> Command:
+    """`sparqle report` over both, and over ours with every recording exchanged for another."""
+
+    def files(name: str, recipe: Recipe, control: str = "") -> str:
+        return f"{name}=" + ",".join(str(recipe.hypotheses(f"{split}{control}")) for split in TRUE)
+
+    systems = [files("llm-ctc", ours), files("as published", published), files("shuffled audio", ours, "_shuffled")]
+    manifests = [word for split in TRUE for word in ("--manifest", ours.audio / f"{split}.tsv")]
+    words = [tool("sparqle"), "report", *systems, *manifests, "--seen", "fr", "--output", out / "report", "--force"]
+    return Command("report", words, ours.log("report"))
 
 
 def draw(recipe: Recipe, path: Path) -> None:
