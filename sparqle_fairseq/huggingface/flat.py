@@ -28,7 +28,7 @@ CLASSES = {
 _FILES = {f"huggingface.{name}": f"{name}_sparqle" for name in ("configuration", "modeling", "processing")}
 # Before transformers is asked for more: beside a torch without CUDA, torchaudio stops it.
 _FIRST = ("data.torchaudio_import", "ensure_torchaudio")
-_NOTICE = "# Written by `sparqle export-hf --with-code` from sparqle-fairseq (MIT licence). Change the package, not this."
+_NOTICE = "# Written by `sparqle export-hf --with-code` (sparqle-fairseq, MIT licence); change the package instead."
 
 
 def auto_map() -> dict[str, str]:
