@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,12 @@ import langcodes
 
 from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.files import read_lines, write_text
-from sparqle_fairseq.scoring.languages import WORDS, of_language
+from sparqle_fairseq.scoring.languages import CHINESE, JAPANESE, KOREAN, WORDS, of_language
 from sparqle_fairseq.scoring.normalise import normalised
 
 PROGRAM = "mweralign"
+# What it can cut without a model that it would download: text with spaces, and Han characters one by one.
+_SIGNS = (CHINESE, JAPANESE)
 TIMEOUT = 3600.0  # seconds; a talk of an hour takes a minute or two
 
 
@@ -30,7 +33,7 @@ def resegmented(
     Raises:
         SparqleError: mweralign is not there or fails, or a reference is empty (nothing could be aligned to it).
     """
-    program = shutil.which(PROGRAM)
+    program = _program()
     if program is None:
         raise SparqleError(
             f"the program {PROGRAM} is not installed, which cuts a talk's text where its references are cut; run: pip "
@@ -39,20 +42,28 @@ def resegmented(
     for number, own in enumerate(references, 1):
         if empty := [i for i, text in enumerate(own, 1) if not normalised(text)]:
             raise SparqleError(f"talk {number}: its reference {empty[0]} is empty; leave such a row out")
-    # Without spaces between words every sign is a word; mweralign's own tokenizer for that is `cj`.
-    unspaced = language is not None and of_language(language) not in (None, WORDS)
-    options = ["-m", "cj" if unspaced else "none"]
+    spoken = [(text, own) for text, own in zip(talks, references, strict=True) if normalised(text)]
+    cut = iter(_aligned(program, spoken, language) if spoken else [])
+    return [next(cut) if normalised(text) else [""] * len(own) for text, own in zip(talks, references, strict=True)]
+
+
+def _aligned(program: str, talks: Sequence[tuple[str, Sequence[str]]], language: str | None) -> list[list[str]]:
+    tokenizer = WORDS if language is None else of_language(language) or WORDS
+    if tokenizer not in (WORDS, *_SIGNS, KOREAN):
+        raise SparqleError(
+            f"the text of a talk in {language} has no spaces to be cut at, and {PROGRAM} knows Chinese and Japanese; "
+            "translate the segments of the manifest one by one"
+        )
+    options = ["-m", "cj", "-w"] if tokenizer in _SIGNS else ["-m", "none"]
     if language is not None:
         options += ["-l", langcodes.Language.get(language).language or language]
-    if unspaced:
-        options += ["-w"]
     with tempfile.TemporaryDirectory() as folder:
         names = {name: str(Path(folder, f"{name}.txt")) for name in ("references", "talks", "documents", "cut")}
-        lines = [normalised(text) for own in references for text in own]
-        documents = [str(number) for number, own in enumerate(references) for _ in own]
+        lines = [normalised(text) for _, own in talks for text in own]
+        documents = [str(number) for number, (_, own) in enumerate(talks) for _ in own]
         for name, content in (("references", lines), ("documents", documents)):
             write_text(names[name], "".join(f"{line}\n" for line in content))
-        write_text(names["talks"], "".join(f"{normalised(text)}\n" for text in talks))
+        write_text(names["talks"], "".join(f"{normalised(text)}\n" for text, _ in talks))
         words = [program, "-r", names["references"], "-t", names["talks"], "-d", names["documents"]]
         try:
             done = subprocess.run(
@@ -66,7 +77,12 @@ def resegmented(
     if len(cut) != len(lines):
         raise SparqleError(f"{PROGRAM} gave {len(cut)} lines for {len(lines)} references; run it by hand to see")
     found, at = [], 0
-    for own in references:
+    for _, own in talks:
         found.append(cut[at : at + len(own)])
         at += len(own)
     return found
+
+
+def _program() -> str | None:
+    """On the path, or beside this Python, where pip puts it."""
+    return shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
