@@ -23,7 +23,7 @@ from sparqle_fairseq.models.adapted import check_names
 from sparqle_fairseq.models.encoders import load_speech_encoder, parse_layer
 from sparqle_fairseq.models.identity import check_identity
 from sparqle_fairseq.models.llm.files import LLMFiles
-from sparqle_fairseq.models.llm.llm import LanguageModel
+from sparqle_fairseq.models.llm.llm import LanguageModel, cast_parameters
 
 CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
 INDEX = "model.safetensors.index.json"
@@ -130,6 +130,15 @@ def hold_parts(model: Any, folder: Path, parts: Parts) -> None:
     model.speech_encoder.to(device)
     if model.adapter.lora is not None:
         model.adapter.lora.install(model.language_model)
+
+
+def keep_precision(llm: nn.Module, config: Any) -> None:
+    """Run an LLM that lay in the folder in the precision it is stored in, as one that lies elsewhere.
+
+    transformers reads a whole model in one precision, that of its adapter. LoRA keeps the adapter's.
+    """
+    own = {parameter for name, parameter in llm.named_parameters() if ".lora_" not in name}
+    cast_parameters(llm, _dtype(getattr(config, "dtype", None), next(llm.parameters()).dtype), own)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ from sparqle_fairseq.huggingface.folder import (
     fitting,
     hold_parts,
     is_folder_of_parts,
+    keep_precision,
     keep_trained,
     read_parts,
 )
@@ -244,6 +245,8 @@ class SparqleModel(SparqlePreTrainedModel):
             with fitting(folder):
                 model, report = usual(folder, *model_args, **named)
             check_all_loaded(folder, report)
+            if kwargs.get("dtype") is None and kwargs.get("quantization_config") is None:
+                keep_precision(model.language_model, found.text_config)
             model.freeze()  # reading makes parameters anew
             model.__dict__["_folder"] = folder
             return cast(Any, (model.eval(), report)) if wanted else model.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -70,6 +71,19 @@ def test_a_model_in_bf16_is_saved_and_loaded_in_bf16(tiny_hub, asked, self_conta
     back = SparqleForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert {value.dtype for value in back.language_model.parameters()} == {torch.bfloat16}
     assert torch.equal(logits(back, asked), logits(half, asked))
+
+
+def test_an_llm_of_bf16_stays_so_beside_an_adapter_of_fp32(tiny_hub, tmp_path):
+    llm = shutil.copytree(tiny_hub.llm, tmp_path / "llm")
+    AutoModelForCausalLM.from_pretrained(llm, dtype=torch.bfloat16).save_pretrained(llm)
+    config = SparqleConfig.from_pretrained(tiny_hub.folder)
+    config.llm, config.identity = str(llm), None
+    one = SparqleForConditionalGeneration.from_pretrained(tiny_hub.folder, config=config)
+    one.save_pretrained(tmp_path / "all", self_contained=True)
+    for model in (one, SparqleForConditionalGeneration.from_pretrained(tmp_path / "all")):
+        assert {value.dtype for value in model.language_model.parameters()} == {torch.bfloat16}
+        assert {value.dtype for value in model.adapter.parameters()} == {torch.float32}
+        assert {value.dtype for value in model.speech_encoder.parameters()} == {torch.float32}
 
 
 def test_beams_samples_and_assistants_write_what_they_should(model, asked, tiny_hub):
