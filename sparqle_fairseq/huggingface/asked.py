@@ -176,6 +176,9 @@ def _dtype(name: Any, default: torch.dtype) -> torch.dtype:
 def _training(folder: Path) -> Mapping[str, Any]:
     """The options of fairseq-train that `export-hf` wrote down. Raises `SparqleError`."""
     record = folder / TRAINING
-    content = read_json(record, "record of its training") if record.is_file() else {}
-    options = content.get("cfg") if isinstance(content, Mapping) else None
-    return options if isinstance(options, Mapping) else {}
+    if not record.is_file():
+        return {}  # it was saved by transformers
+    content = read_json(record, "record of its training")
+    if not isinstance(content, Mapping) or not isinstance(content.get("cfg"), Mapping):
+        raise SparqleError(f"{record} is not what export-hf writes; export the model again, or remove this file")
+    return content["cfg"]

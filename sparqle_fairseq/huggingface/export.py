@@ -92,6 +92,7 @@ def processor_of(
         use_chat_template=templates.chat_template,
         before_answer=templates.before_answer,
         answer=answer,
+        chats=bool(getattr(tokenizer, "chat_template", None)),
     )
 
 

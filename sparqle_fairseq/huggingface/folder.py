@@ -132,6 +132,13 @@ def hold_parts(model: Any, folder: Path, parts: Parts) -> None:
         model.adapter.lora.install(model.language_model)
 
 
+def check_generation(folder: Path) -> None:
+    """Raise `SparqleError` where what ends an answer is not said; transformers would go on without."""
+    path = folder / GENERATION
+    if not isinstance(read_json(path, "configuration of generation"), Mapping):
+        raise SparqleError(f"{path} holds no settings of generation; copy, download or export the model again")
+
+
 def keep_precision(llm: nn.Module, config: Any) -> None:
     """Run an LLM that lay in the folder in the precision it is stored in, as one that lies elsewhere.
 

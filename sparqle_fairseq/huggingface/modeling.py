@@ -26,6 +26,7 @@ from sparqle_fairseq.huggingface.configuration import HUB_OPTIONS, SparqleConfig
 from sparqle_fairseq.huggingface.encoder import build_network
 from sparqle_fairseq.huggingface.folder import (
     check_all_loaded,
+    check_generation,
     check_weight_files,
     fitting,
     hold_parts,
@@ -237,6 +238,8 @@ class SparqleModel(SparqlePreTrainedModel):
         kwargs.pop("trust_remote_code", None)
         hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
         folder, found = is_folder_of_parts(os.fspath(pretrained_model_name_or_path), config, speech_encoder, llm, hub)
+        if cls.can_generate():
+            check_generation(folder)
         if not found.adapter_only:
             check_weight_files(folder)
             usual: Any = super().from_pretrained

@@ -88,6 +88,7 @@ class SparqleProcessor(ProcessorMixin):
         system, speech, use_chat_template, before_answer: settings of that file.
         answer: style of the answers, one of `data.answers.ANSWERS`.
         max_seconds: longest recording that is taken in one piece.
+        chats: whether the LLM's tokenizer has a chat template; None: not known.
         strict_audio: refuse a file of which a part is lost, as training does; else what is left of it is heard, and the
             loss is logged.
     """
@@ -111,6 +112,7 @@ class SparqleProcessor(ProcessorMixin):
         answer: str = "direct",
         max_seconds: float = 30.0,
         strict_audio: bool = True,
+        chats: bool | None = None,
     ) -> None:
         self.audio_token = audio_token
         self.frames = dict(frames or {"conv": []})
@@ -120,7 +122,13 @@ class SparqleProcessor(ProcessorMixin):
         self.use_chat_template, self.before_answer = use_chat_template, before_answer
         self.answer = answer
         self.max_seconds, self.strict_audio = max_seconds, strict_audio
+        self.chats = chats
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
+        if chats and not (chat_template or getattr(tokenizer, "chat_template", None)):
+            raise ProcessorError(
+                f"{tokenizer.name_or_path} has lost the chat template of its LLM (chat_template.jinja), so it would be "
+                "asked otherwise than in training; copy, download or export the model again"
+            )
         self.audio_token_id = tokenizer.convert_tokens_to_ids(audio_token)
         if self.audio_token_id is None or tokenizer.convert_ids_to_tokens(self.audio_token_id) != audio_token:
             raise ProcessorError(f"the tokenizer has no token {audio_token!r}; add it as an additional special token")
@@ -134,6 +142,9 @@ class SparqleProcessor(ProcessorMixin):
         if is_hub_id(place):
             named = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
             place = str(downloaded(place, SETTINGS, named))
+        for name in _NEEDED if Path(place).is_dir() else ():  # transformers goes on with other tokens without the last
+            if not Path(place, name).is_file():
+                raise ProcessorError(f"{place} has no {name}; copy, download or export the model again")
         return super().from_pretrained(place, **options)
 
     @property
@@ -532,6 +543,8 @@ class SparqleProcessor(ProcessorMixin):
         return ["input_ids", "attention_mask", "input_values", "input_values_mask"]
 
 
+# Files that a processor is made of.
+_NEEDED = ("processor_config.json", "tokenizer_config.json")
 # What transformers' own callers ask for, and what this processor does anyway.
 _PASSED_OVER = {"padding", "return_attention_mask"}
 

@@ -15,6 +15,7 @@ from transformers import AutoProcessor
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.huggingface import SparqleForConditionalGeneration
+from sparqle_fairseq.huggingface.asked import load_exported
 
 INDEX = "model.safetensors.index.json"
 
@@ -149,3 +150,20 @@ def test_a_recording_of_which_a_part_is_lost_is_refused_unless_it_is_asked_for(t
     processor.save_pretrained(tmp_path / "saved")
     assert AutoProcessor.from_pretrained(tmp_path / "saved").strict_audio is False
     assert AutoProcessor.from_pretrained(tiny_hub.folder, strict_audio=False).strict_audio is False
+
+
+@pytest.mark.parametrize("kind", ["adapter", "sharded"])
+def test_every_file_that_changes_what_is_written_is_missed(kind, tiny_hub, sharded, tmp_path):
+    """Without it, or with half of it, transformers would go on with other prompts, ends or tokens."""
+    source = tiny_hub.folder if kind == "adapter" else sharded
+    for name in ("generation_config.json", "processor_config.json", "tokenizer_config.json", "chat_template.jinja"):
+        for change in ("gone", "half", "garbage"):
+            folder = shutil.copytree(source, tmp_path / f"{name}-{change}")
+            data = (folder / name).read_bytes()
+            (folder / name).unlink()
+            if change != "gone":
+                (folder / name).write_bytes(data[: len(data) // 2] if change == "half" else b"[]")
+            with pytest.raises(SparqleError) as caught:
+                load_exported(str(folder), cpu=True)
+            assert "\n" not in str(caught.value)
+            assert str(folder) in str(caught.value)
