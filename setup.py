@@ -61,6 +61,8 @@ setup(
         "page": ["gradio>=6.31,<7", "matplotlib>=3.8"],
         # `examples/huggingface/train.py`: transformers' Trainer runs on it.
         "trainer": ["accelerate>=1.1"],
+        # `examples/huggingface/from_datasets.py`.
+        "datasets": ["datasets>=4.0"],
         # `--lora-rank`, `sparqle export-llm`.
         "lora": ["peft>=0.17"],
         # `--llm FILE.gguf`.

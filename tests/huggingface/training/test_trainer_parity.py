@@ -39,6 +39,7 @@ def test_stage_2_takes_the_steps_of_fairseq_train(hub_world, tmp_path):
     check(theirs, ours)
 
 
+@pytest.mark.long
 def test_stage_1_takes_the_steps_of_fairseq_train(hub_world, tmp_path):
     theirs = fairseq_run(hub_world, tmp_path / "fairseq", 1, "--time-masks", 1, updates=UPDATES)
     ours = trainer_run(hub_world, tmp_path / "trainer", 1, time_masks=1, max_steps=UPDATES)

@@ -99,7 +99,7 @@ def test_validation_says_what_fairseq_trains_validation_says(hub_world, tmp_path
         assert float(wanted[name]) == pytest.approx(found[f"eval_{name}"], abs=0.006), name
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_resumed_run_is_one_that_never_stopped(stage, hub_world, tmp_path):
     named = {**KEEP, "max_steps": 8, "save_steps": 4, "eval_steps": 4}  # six batches an epoch: 4 is in its midst
     whole = trainer_run(hub_world, tmp_path / "whole", stage, **named)
