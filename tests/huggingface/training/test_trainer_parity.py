@@ -39,6 +39,28 @@ def test_stage_2_takes_the_steps_of_fairseq_train(hub_world, tmp_path):
     check(theirs, ours)
 
 
+def test_the_gradient_has_the_size_that_fairseq_gives_it(hub_world, tmp_path):
+    """Adam and clipping hide a factor; plain descent does not. Two batches an update, of different numbers of tokens."""
+    theirs = fairseq_run(
+        hub_world,
+        tmp_path / "fairseq",
+        2,
+        "--optimizer",
+        "sgd",
+        "--lr",
+        0.05,
+        "--clip-norm",
+        0,
+        updates=3,
+        accumulated=2,
+    )
+    ours = trainer_run(
+        hub_world, tmp_path / "trainer", 2, optim="sgd", learning_rate=0.05, max_grad_norm=0, max_steps=3,
+        gradient_accumulation_steps=2,
+    )  # fmt: skip
+    check(theirs, ours)
+
+
 @pytest.mark.long
 def test_stage_1_takes_the_steps_of_fairseq_train(hub_world, tmp_path):
     theirs = fairseq_run(hub_world, tmp_path / "fairseq", 1, "--time-masks", 1, updates=UPDATES)
