@@ -40,7 +40,7 @@ def test_stage_2_takes_the_steps_of_fairseq_train(hub_world, tmp_path):
 
 
 def test_the_gradient_has_the_size_that_fairseq_gives_it(hub_world, tmp_path):
-    """Adam and clipping hide a factor; plain descent does not. Two batches an update, of different numbers of tokens."""
+    """Adam and clipping hide a factor; plain descent does not. Two batches an update."""
     theirs = fairseq_run(
         hub_world,
         tmp_path / "fairseq",
