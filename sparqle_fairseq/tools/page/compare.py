@@ -49,8 +49,8 @@ def compare(
     target: Target,
     settings: Settings,
     kind: str,
-    transcript: str,
-    reference: str,
+    transcript: str | None,
+    reference: str | None,
     stop: Stop,
 ) -> Comparison:
     """The two answers, when it is this request's turn.

@@ -98,9 +98,7 @@ def build(service: Service) -> None:
             recording = recording_of(audio)
             (target,) = targets_for(service, task or "translate", [language])
             with service.session(session_of(request)) as stop:
-                found = compare(
-                    service, recording, target, settings_from({}), kind, transcript or "", reference or "", stop
-                )
+                found = compare(service, recording, target, settings_from({}), kind, transcript, reference, stop)
             return {"names": found.names, "texts": found.texts, "scores": dict(found.scores())}
 
         return told(work)

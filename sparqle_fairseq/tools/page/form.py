@@ -119,7 +119,7 @@ def targets_for(
         asked = [Target("transcription", model.spoken)]
     else:
         raise SparqleError(f"{task!r} is no task; choose translate or transcribe")
-    own = check_text(instruction or "", "the instruction")
+    own = check_text(instruction, "the instruction")
     if own:
         return tuple(Target(target.task, target.language, own) for target in asked)
     if wording in (None, "", 1, "1"):

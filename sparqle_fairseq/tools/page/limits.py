@@ -80,9 +80,13 @@ class Limits:
             )
 
 
-def check_text(text: str, what: str) -> str:
-    """A text that somebody typed, without spaces around it. Raises `SparqleError` for one that is too long."""
-    text = text.strip()
+def check_text(text: str | None, what: str) -> str:
+    """A text that somebody typed, without spaces around it; None, of a field that is hidden, is empty.
+
+    Raises:
+        SparqleError: it is too long.
+    """
+    text = (text or "").strip()
     if len(text) > MOST_LETTERS:
         raise SparqleError(f"{what} has {len(text)} letters, and this page takes {MOST_LETTERS}; shorten it")
     return text

@@ -30,7 +30,7 @@ main.contain, .gradio-container > .main { padding: 0 !important; }
 .sq-time { color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; font-size: .82rem;
   padding-top: 3px; white-space: nowrap; }
 .sq-said p { margin: 0 0 6px; font-size: 1.06rem; line-height: 1.45; overflow-wrap: anywhere; }
-.sq-language { display: inline-block; min-width: 5.6em; text-align: center;
+.sq-language { display: inline-block; min-width: 7em; text-align: center;
   font-size: .76rem; font-weight: 600; padding: 1px 8px; margin-inline-end: 8px;
   border-radius: 999px; background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);
   color: var(--body-text-color-subdued); vertical-align: 1px; }
@@ -59,7 +59,8 @@ footer .divider { display: none !important; }
   text-align: start; font-weight: 400; color: var(--body-text-color); }
 #downloads { flex-wrap: wrap; }
 #downloads > * { flex: 1 1 130px; min-width: 130px; }
-.sq-group, #examples .block { padding: 0 !important; margin: 0 !important; min-height: 0 !important; }
+.sq-group, .sq-group div, #examples .block, #examples .block div { padding: 0 !important; margin: 0 !important;
+  min-height: 0 !important; }
 .sq-group h2 { font-size: .9rem; font-weight: 600; margin: 4px 0 0 !important; }
 .sq-knobs > .form { display: grid; grid-template-columns: repeat(auto-fit, minmax(205px, 1fr)); width: 100%;
   flex-grow: 1; background: none; }
@@ -95,7 +96,7 @@ def theme() -> Any:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="white",
         button_primary_text_color_dark="white",
         body_text_color_subdued="*neutral_600",

@@ -25,7 +25,7 @@ def build(service: Service, parts: Parts) -> None:
     import gradio as gr
 
     model = service.model
-    kinds = [("Its speech and its typed transcript: what the speech costs", TRANSCRIPT)] if model.can_translate else []
+    kinds = [("The speech and its typed transcript: what the speech costs", TRANSCRIPT)] if model.can_translate else []
     if service.rival is not None:
         kinds.insert(
             0, (f"Two checkpoints: {model.about.checkpoint} and {service.rival.about.checkpoint}", CHECKPOINTS)
@@ -44,7 +44,10 @@ def build(service: Service, parts: Parts) -> None:
                 visible=bool(kinds) and kinds[0][1] == TRANSCRIPT,
             )
             reference = gr.Textbox(
-                label="Reference", info="a right answer, to score both; may be empty", max_length=2000
+                label="Reference",
+                info="a right answer, to score both; may be empty",
+                max_length=2000,
+                elem_id="reference",
             )
             start = gr.Button("Compare", variant="primary", elem_id="compare")
         with gr.Column(scale=7, min_width=300):

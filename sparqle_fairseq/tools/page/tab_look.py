@@ -69,14 +69,15 @@ def build(service: Service, parts: Parts, tab: Any) -> None:
             return gr.update(), view.failure(sentence(error)), "", gr.update(visible=False)
 
     look_at_chosen.__annotations__ = {"request": gr.Request}
-    tab.select(
-        opened,
-        parts.last,
-        [number, language, wave, state],
-        api_visibility="private",
-        show_progress="hidden",
-        queue=False,
-    )
+    for event in (tab.select, parts.ended.then):  # who looks early sees the segments when they are there
+        event(
+            opened,
+            parts.last,
+            [number, language, wave, state],
+            api_visibility="private",
+            show_progress="hidden",
+            queue=False,
+        )
     start.click(
         look_at_chosen,
         [parts.last, number, language],

@@ -48,6 +48,7 @@ class Parts:
     languages: Any
     settings: list[Any]
     last: Any
+    ended: Any  # the event of a request that has ended
 
 
 def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
@@ -178,7 +179,7 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
 
     # gradio reads this type to know that it is to give the request; it cannot read it from text.
     run.__annotations__ = {"request": gr.Request}
-    start.click(
+    ended = start.click(
         run,
         [audio, task, languages, wording, instruction, *knobs],
         [state, texts, last, subtitles, audio, spoken, cancel, offered, *downloads],
@@ -209,7 +210,7 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
         api_visibility="private",
         show_progress="hidden",
     )
-    return Parts(audio, languages, knobs, last)
+    return Parts(audio, languages, knobs, last, ended)
 
 
 def _captions(targets: Sequence[Target]) -> list[str]:

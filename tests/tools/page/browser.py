@@ -178,9 +178,9 @@ class Page:
         assert len(asked) > 8
         return [str(node["role"]["value"]) for node in asked if not node.get("name", {}).get("value", "").strip()]
 
-    def screen(self, width: int, height: int) -> None:
+    def screen(self, width: int, height: int, mobile: bool = True) -> None:
         """A screen as narrow as a phone's, which no window can be."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def usual_screen(self) -> None:

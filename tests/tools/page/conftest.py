@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import threading
 import time
@@ -127,25 +126,9 @@ def sounds(tmp_path_factory):
 def chrome(sounds, tmp_path_factory):
     """A headless Chromium whose microphone hears the speech of `sounds`, and whose requests are in its log."""
     needed("selenium", "chromium", "chromedriver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service as Driver
+    from chromium import start
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in (
-        "headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu",
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}", "use-fake-ui-for-media-stream",
-        "use-fake-device-for-media-stream", f"use-file-for-fake-audio-capture={sounds.speech}",
-        "window-size=1280,900", "no-first-run", "disable-background-networking", "disable-component-update",
-        "disable-sync",
-    ):  # fmt: skip
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Driver(shutil.which("chromedriver")))
-    driver.set_page_load_timeout(120)
-    driver.downloads = tmp_path_factory.mktemp("downloads")
-    saving = {"behavior": "allow", "downloadPath": str(driver.downloads)}
-    driver.execute_cdp_cmd("Browser.setDownloadBehavior", saving)
+    driver = start(tmp_path_factory.mktemp("chromium"), sounds.speech)
     yield driver
     driver.quit()
 

@@ -157,6 +157,8 @@ def test_every_tab_works_and_can_be_read(page, sounds):
     seen = [page.pale_texts()]
     page.tab("Compare")
     page.until(lambda: page.all("#kind"))
+    page.press("#compare")
+    page.until(lambda: "Side by side" in page.text("#compared"))
     page.all("#kind input")[-1].click()
     page.until(lambda: page.all("#transcript textarea")[0].send_keys("red fox") or True)
     page.press("#compare")

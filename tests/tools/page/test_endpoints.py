@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import itertools
+import re
+import textwrap
 import zipfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from commands import ROOT
+
+from sparqle_fairseq.tools.page.languages import named_languages
+from sparqle_fairseq.tools.page.limits import Limits
 
 SPOKEN = Path(__file__).parents[2] / "data" / "speech.flac"
 QUICK = {"beam": 1, "tokens_per_second": 4.0, "guard": False}
@@ -109,6 +116,26 @@ def test_a_program_looks_inside(client, sounds):
     _, answer = client.predict(handle_file(str(sounds.speech)), 1, "translate", "fr", QUICK, api_name="/look")
     assert len(answer["texts"]) == 5
     assert answer["ended"] in ("end", "length")
+
+
+def test_what_the_document_says_to_programs_is_so(served, client, sounds, capsys):
+    """Its program runs, its table has the endpoints that there are, and its limits are those of the page."""
+    document = (ROOT / "docs" / "page.md").read_text(encoding="utf-8")
+    lines = document.split("    from gradio_client", 1)[1].splitlines()
+    code = ["from gradio_client" + lines[0], *itertools.takewhile(lambda line: line[:4] in ("", "    "), lines[1:])]
+    program = textwrap.dedent("\n".join([code[0], *(line[4:] for line in code[1:])]))
+    program = program.replace("http://127.0.0.1:7860", served.url).replace("talk.wav", str(sounds.speech))
+    exec(program, {})
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said if line[:3] in ("fr ", "de ")] == ["fr", "de"]
+    named = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
+    assert named == set(re.findall(r"^\| `(/\w+)` \|", document, re.MULTILINE))
+    limits = Limits()
+    for text in (f"{limits.minutes:g} minutes", f"{limits.megabytes:g} MB", f"{limits.keep_minutes:g} minutes"):
+        assert f"| {text} |" in document
+    assert f"| {limits.waiting} | `--waiting` |" in document
+    assert f"| {limits.languages}, {limits.files} |" in document
+    assert f"{len(named_languages()):,} of them" in document
 
 
 def test_a_program_sends_many_files_and_gets_texts_and_scores(client, sounds, tmp_path):
