@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from sparqle_fairseq.models.encoders import SpeechEncoder, parse_layer
 from sparqle_fairseq.models.llm.files import without_progress_bar
 from sparqle_fairseq.models.llm.llm import LanguageModel, text_codec
 from sparqle_fairseq.models.stage2.model import SpeechLLM
+
+logger = logging.getLogger(__name__)
 
 SEED = 1  # fairseq's
 
@@ -129,6 +132,14 @@ def load_exported(
         model.adapter.lora.enabled = False
     device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
     training = _training(folder)
+    bits = training.get("model", {}).get("llm_quantization") or "none"
+    if bits != "none":
+        logger.warning(
+            "%s was trained beside an LLM in %s, which runs in %s here; its texts may differ from its checkpoint's",
+            place,
+            bits,
+            str(model.llm.frozen.dtype).removeprefix("torch."),
+        )
     seed = int(training.get("common", {}).get("seed") or SEED)
     templates = replace(processor.templates, stop=tuple(found.generation_config.stop_strings or ()))
     return Exported(ExportedTask(model, templates, seed), model.to(device).eval(), training, device)

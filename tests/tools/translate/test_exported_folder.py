@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -151,6 +152,15 @@ def test_own_templates_ask(exported, tmp_path):
         texts.append(texts_of(loaded, SEARCHES["greedy"]))
         assert texts[-1] != plain
     assert texts[0] == texts[1]
+
+
+def test_fewer_bits_of_the_training_are_said_not_to_be_taken_over(exported, tmp_path, caplog):
+    folder = shutil.copytree(exported.folder, tmp_path / "model")
+    record = json.loads((folder / "fairseq.json").read_text())
+    record["cfg"]["model"]["llm_quantization"] = "4bit"
+    (folder / "fairseq.json").write_text(json.dumps(record))
+    load_exported(str(folder), cpu=True)
+    assert "beside an LLM in 4bit, which runs in float32 here" in caplog.text
 
 
 def test_what_cannot_be_has_a_sentence(exported, here, tmp_path, capsys):
