@@ -34,8 +34,9 @@ def build_page(service: Service, examples: Sequence[tuple[str, str]] = ()) -> An
                 parts = tab_translate.build(service, examples)
             with gr.Tab("Look inside", id="look") as tab:
                 tab_look.build(service, parts, tab)
-            with gr.Tab("Compare", id="compare"):
-                tab_compare.build(service, parts)
+            if service.model.can_translate or service.rival is not None:
+                with gr.Tab("Compare", id="compare"):
+                    tab_compare.build(service, parts)
             with gr.Tab("Many files", id="batch"):
                 tab_batch.build(service, parts)
         endpoints.build(service)

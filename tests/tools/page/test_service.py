@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import html
 import time
 import weakref
 import zipfile
@@ -11,15 +12,19 @@ import pytest
 import torch
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.tasks.loading import Trained
+from sparqle_fairseq.tools.page import view
 from sparqle_fairseq.tools.page.batch import run_batch, unpack
 from sparqle_fairseq.tools.page.compare import TRANSCRIPT, compare
 from sparqle_fairseq.tools.page.form import ALL_WORDINGS, targets_for
 from sparqle_fairseq.tools.page.languages import choices, codes_of, shown
 from sparqle_fairseq.tools.page.limits import Limits
+from sparqle_fairseq.tools.page.model import CheckpointModel
 from sparqle_fairseq.tools.page.service import Begun, Over, Request, Said, Service, Stop, Stopped, Waiting
 from sparqle_fairseq.tools.page.settings import KNOBS, settings_from
 from sparqle_fairseq.tools.page.texts import Texts, write_downloads
 from sparqle_fairseq.tools.page.uploads import recording_of
+from sparqle_fairseq.tools.translate.formats import Line
 from sparqle_fairseq.tools.translate.translator import Settings, Target
 
 FRENCH, GERMAN = Target("translation", "fr"), Target("translation", "de")
@@ -176,6 +181,37 @@ def test_wordings_are_asked_by_number_or_all_side_by_side(service):
     assert targets_for(service, "translate", ["fr"], "2", "In {language}!")[0].instruction == "In {language}!"
     with pytest.raises(SparqleError, match="one language at a time"):
         targets_for(service, "translate", ["fr", "de"], ALL_WORDINGS)
+
+
+def test_a_model_of_stage_1_transcribes_and_its_page_offers_nothing_else(stage1, sounds):
+    gradio = pytest.importorskip("gradio")
+    from sparqle_fairseq.tools.page.app import build_page
+
+    model = CheckpointModel(Trained(stage1.task, stage1.model, stage1.cfg, torch.device("cpu")), "stage1/last.pt")
+    service = Service(model)
+    (target,) = targets_for(service, "transcribe", [])
+    assert target == Target("transcription", "en")
+    assert [type(event) for event in service.stream(request(sounds.other, target), Stop())] == [Begun, Said, Over]
+    with pytest.raises(SparqleError, match="is of stage 1 and transcribes only"):
+        targets_for(service, "translate", ["fr"])
+    parts = build_page(service).blocks.values()
+    assert [part.label for part in parts if isinstance(part, gradio.Tab)] == ["Transcribe", "Look inside", "Many files"]
+    shown = [part for part in parts if isinstance(part, gradio.Dropdown) and part.visible]
+    assert "Into" not in [part.label for part in shown]
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", "<img src=x onerror='alert(1)'>", 'a" onclick="x'])
+def test_what_models_and_people_write_is_never_html(text):
+    line = Line(0.0, 1.0, text, 0.0, flag=None)
+    written = [
+        view.status(text),
+        view.failure(text),
+        view.texts([Said(0.0, 1.0, (line,))], [FRENCH], [text]),
+        view.table([text], [[text]], text),
+    ]
+    for page in written:
+        assert html.escape(text, quote=True) in page
+        assert text not in page
 
 
 def test_downloads_have_each_format_and_a_zip_for_several_languages(service, sounds, tmp_path):
