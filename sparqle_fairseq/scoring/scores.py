@@ -84,6 +84,7 @@ def measure_all(
 ) -> dict[str, Measured]:
     """What `measure` gives for each metric. chrF's counts are the first of chrF++, which are made once for both."""
     tokenizers = tokenizers or choose_tokenizers(references)
+    metrics = list(dict.fromkeys(metrics))
     chrf, longer = CHRF_METRIC.name, CHRF_PLUS_METRIC.name
     shared = {chrf, longer} <= set(metrics)
     found = {
