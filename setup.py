@@ -60,7 +60,7 @@ setup(
         # `sparqle page`. Each release before 6.31 has a known open advisory.
         "page": ["gradio>=6.31,<7", "matplotlib>=3.8"],
         # `examples/huggingface/train.py`: transformers' Trainer runs on it.
-        "trainer": ["accelerate>=1.1"],
+        "trainer": ["accelerate>=1.1", "transformers>=5.23"],
         # `examples/huggingface/from_datasets.py`.
         "datasets": ["datasets>=4.0"],
         # `--lora-rank`, `sparqle export-llm`.

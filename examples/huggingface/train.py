@@ -16,6 +16,7 @@ def main(arguments: list[str]) -> None:
     trainer = train(parse_run(arguments))
     if trainer.is_world_process_zero():
         print(f"{trainer.state.global_step} updates; the model is in {trainer.args.output_dir}")
+    trainer.end()
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def train(run: Run) -> SparqleTrainer:
     stage = build_stage(run)
     settle_best(run, stage)
     trainer = SparqleTrainer(stage, run)
+    trainer.accelerator.wait_for_everyone()  # each process has looked at the folder before one writes into it
     if trainer.is_world_process_zero():
         write_record(run)
     trainer.train(resume_from_checkpoint=resumed)
