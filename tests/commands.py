@@ -42,6 +42,11 @@ def script(
     return warm.run(["-c", code, *map(str, arguments)], cwd, environment(), first=first)
 
 
+def program(path: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Run a file of Python as `python FILE` does, where the libraries are loaded."""
+    return warm.run([str(path), *map(str, arguments)], ROOT, environment(), first=PACKAGE)
+
+
 def environment() -> dict[str, str]:
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     return {**{name: value for name, value in os.environ.items() if name != "SPARQLE_TRACEBACK"}, **quiet}

@@ -214,7 +214,7 @@ def test_windows_count_units(units):
 def test_from_clusters_to_text_through_the_commands(units, tmp_path):
     """Stage 1 learns its training sentences from units; stage 2 starts from it; both generate for every row."""
     first, second = tmp_path / "stage1", tmp_path / "stage2"
-    common = train_arguments(units, first, updates=160)
+    common = train_arguments(units, first, updates=120)
     stage1 = [
         *common, "--task", "sparqle_pretrain", "--arch", "sparqle_qformer_tiny", "--criterion", "sparqle_pretrain",
         "--text-tokenizer", units.tokenizer, *SMALL, *OPTIONS, "--validate-interval", 1000, "--batch-size", 16,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
-from commands import ROOT
+from commands import ROOT, program
 from tiny_models import build_stage1, build_stage2, stage1_arguments
 
 sys.path.insert(0, str(ROOT / "examples"))
@@ -96,8 +95,7 @@ def test_the_table_has_every_arm_and_seed(tmp_path):
     ],
 )
 def test_what_cannot_be_run_is_refused_with_what_can(words, sentence):
-    script = ROOT / "examples" / "ablations" / "run.py"
-    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
+    done = program(ROOT / "examples" / "ablations" / "run.py", *words)
     assert done.returncode == 2
     assert sentence in done.stderr
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
-from commands import ROOT
+from commands import ROOT, program
 
 DEMO = [f"demo/{name}" for name in ("run", "corpus", "speech", "hubert", "lm")]
 SCRIPTS = [*DEMO, "voice_prompts/run", "tokenizer"]
@@ -14,19 +11,13 @@ SCRIPTS = [*DEMO, "voice_prompts/run", "tokenizer"]
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_says_what_it_takes(script):
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / f"{script}.py", "--help"], capture_output=True, text=True, check=True
-    )
+    done = program(ROOT / "examples" / f"{script}.py", "--help")
+    assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
 
 
 def test_voice_prompts_ask_for_the_demos_models(tmp_path):
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "voice_prompts" / "run.py", "--demo", tmp_path, "--out", tmp_path / "o"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = program(ROOT / "examples" / "voice_prompts" / "run.py", "--demo", tmp_path, "--out", tmp_path / "o")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "make demo" in done.stderr
