@@ -106,7 +106,11 @@ def _is_mask(index: Tensor | None) -> bool:
 @contextmanager
 def without_bytes() -> Iterator[None]:
     """Tensors made inside have shapes and no bytes."""
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.random.fork_rng(devices=[]):
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    # torch keeps what every operation gave in one table for all modes of the process, and has crashed (torch 2.13, a
+    # segmentation fault) where it made a tensor by an entry that an earlier trace had left there.
+    mode.cache_enabled = False
+    with mode, torch.random.fork_rng(devices=[]):
         yield
 
 
