@@ -14,6 +14,7 @@ import pytest
 import torch
 from commands import ROOT
 from tiny_models import build_stage1
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.errors import SparqleError
@@ -58,6 +59,16 @@ def test_weights_that_were_there_are_not_counted_again():
     with without_bytes():
         weight = torch.zeros(1000, 1000)
         assert peak_of(lambda: weight.t()[:1] * 2).total == 4 * 1000
+
+
+def test_a_trace_neither_uses_nor_leaves_what_torch_remembers_of_operations():
+    with FakeTensorMode():
+        torch.zeros(3) + 1
+    with without_bytes():
+        assert not FakeTensorMode.cache
+        torch.zeros(3) + 1
+        assert FakeTensorMode.cache
+    assert not FakeTensorMode.cache
 
 
 def test_what_the_backward_pass_keeps_counts_and_logits_are_told_apart():
