@@ -32,6 +32,9 @@ KINDS = {
     "whisper": {},
 }
 
+# Kinds that differ from HuBERT in little; the others are looked at in the quick suite.
+OFTEN_ALIKE, LONG = ("wav2vec2", "data2vec-audio"), pytest.mark.long
+
 
 def sparqle(*words):
     done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
@@ -50,7 +53,7 @@ def texts(loaded):
     return [[(text.text, round(text.score, 4)) for text in row] for row in translator(SEGMENTS, TARGETS)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=LONG if kind in OFTEN_ALIKE else ()) for kind in KINDS])
 def test_every_kind_of_encoder_is_exported(kind, world, tmp_path):
     encoder = tmp_path / "encoder"
     if kind == "whisper":
