@@ -18,7 +18,7 @@ from tiny_models import build_stage2
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 
 from sparqle_fairseq.cli.main import main
-from sparqle_fairseq.huggingface import SparqleForConditionalGeneration
+from sparqle_fairseq.huggingface import SparqleForConditionalGeneration, SparqleProcessor
 from sparqle_fairseq.huggingface.flat import auto_map, flat_files
 
 SCRIPT = Path(__file__).with_name("trusting.py")
@@ -90,8 +90,11 @@ def test_the_command_writes_them_and_no_command_runs_them(world, talk, tmp_path,
     words = ["translate", str(talk), "--to", "fr", "--segment", "none", "--beam", "1", "--tokens-per-second", "2"]
     assert main([*words, "--hf", str(folder)]) == 0
     assert main(["import-hf", str(folder), "-o", str(tmp_path / "back.pt")]) == 0
-    model = AutoModelForMultimodalLM.from_pretrained(folder)
-    assert type(model) is SparqleForConditionalGeneration
+    # Where the package is imported, its own classes come first.
+    for trust in (False, True):
+        model = AutoModelForMultimodalLM.from_pretrained(folder, trust_remote_code=trust)
+        assert type(model) is SparqleForConditionalGeneration
+        assert type(AutoProcessor.from_pretrained(folder, trust_remote_code=trust)) is SparqleProcessor
     assert not (tmp_path / "ran").exists()
     capsys.readouterr()
 
