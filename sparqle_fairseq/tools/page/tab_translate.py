@@ -104,6 +104,7 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
                 label="Wording of the instruction",
                 info="1 is the usual one",
                 visible=count > 0,
+                min_width=260,
                 elem_id="wording",
             )
             instruction = gr.Textbox(
@@ -111,6 +112,7 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
                 label="Own instruction",
                 info="in place of a wording; {speech} stands for the speech, {language} for the language",
                 visible=count > 0,
+                min_width=260,
                 elem_id="instruction",
             )
         knobs = settings_widgets()

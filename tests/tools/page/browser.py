@@ -140,11 +140,21 @@ class Page:
         while len(self.languages()) > 1:
             self.all("#languages .token .token-remove")[-1].click()
 
-    def setting(self, name: str, value: Any) -> None:
-        """Set a number or a switch of the settings, which are opened for it."""
+    def open_settings(self) -> None:
         if not self.all("#set-beam"):
             self.press("#settings button")
             self.until(lambda: self.all("#set-beam"))
+
+    def wording(self, name: str) -> None:
+        """Choose a wording of the instruction."""
+        self.open_settings()
+        self.one("#wording input").click()
+        chosen = self.until(lambda: [found for found in self.all("#wording li") if name in found.text])
+        chosen[0].click()
+
+    def setting(self, name: str, value: Any) -> None:
+        """Set a number or a switch of the settings, which are opened for it."""
+        self.open_settings()
         if isinstance(value, bool):
             box = self.one(f"#set-{name} input[type=checkbox]")
             if box.is_selected() != value:

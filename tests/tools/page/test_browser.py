@@ -37,6 +37,9 @@ def test_a_recording_is_read_in_french_and_german_and_its_subtitles_can_be_taken
     texts = page.run("Done: 2 segments")
     assert texts.count("French") == texts.count("German") == 2
     assert [target.language for target in served.model.asked[0].targets] == ["fr", "de"]
+    first = page.script("return document.querySelector('#texts [lang=fr]').textContent")
+    page.press("#recording .play-pause-button")  # the recording plays with its subtitles
+    page.until(lambda: page.text("#recording .subtitle-display").split() == first.split() != [])
     page.press("#download-srt")
     found = page.until(lambda: list(page.driver.downloads.glob("*.srt.zip")))
     with zipfile.ZipFile(found[0]) as archive:
@@ -59,6 +62,17 @@ def test_settings_reach_the_search(page, served, sounds):
     drawn, searched = (asked.settings for asked in served.model.asked)
     assert (drawn.beam, drawn.tokens_per_second, drawn.sampling, drawn.seed) == (2, 3, True, 11)
     assert (searched.beam, searched.sampling) == (1, False)
+    page.press("#settings button")
+
+
+def test_all_wordings_stand_side_by_side(page, served, sounds):
+    page.upload(sounds.other)
+    page.wording("all, side by side")
+    page.run()
+    shown = page.script("return [...document.querySelectorAll('#texts .sq-asks')].map(e => e.textContent)")
+    assert shown == list(served.service.model.wordings("translation", "fr"))
+    assert [target.instruction for target in served.model.asked[0].targets] == shown
+    page.wording("1")
     page.press("#settings button")
 
 
