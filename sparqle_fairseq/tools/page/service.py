@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -91,6 +92,8 @@ class Service:
         self.model, self.rival = model, rival
         self.limits = limits or Limits()
         self.turns = Turns(self.limits.waiting)
+        # All work is done in one thread: the C library keeps memory for each thread that ever asked for much.
+        self._hand = ThreadPoolExecutor(1, "model")
         self._stops: dict[str, set[Stop]] = defaultdict(set)
         self._lock = threading.Lock()
 
@@ -134,7 +137,7 @@ class Service:
                 yield from self._wait(turn, stop)
                 yield Begun(seconds)
                 account = Account(request.recording.path)
-                yield from self._texts(request, stop, model or self.model, account)
+                yield from self._by_hand(self._texts(request, stop, model or self.model, account))
                 notes = tuple(named(sentence, request.recording) for sentence in account.sentences())
                 yield Over(stopped=False, notes=notes)
             except Stopped:
@@ -148,7 +151,7 @@ class Service:
             try:
                 for _ in self._wait(turn, stop):
                     pass
-                return work(stop)
+                return self._hand.submit(work, stop).result()
             finally:
                 _free_memory()
 
@@ -160,7 +163,17 @@ class Service:
         except AudioError as error:
             raise AudioError(named(str(error), recording)) from error
 
-    def _texts(self, request: Request, stop: Stop, model: SpeechModel, account: Account) -> Iterator[Event]:
+    def _by_hand(self, events: Generator[Event, None, None]) -> Iterator[Event]:
+        """The same events, each of them made by the one thread that works."""
+        try:
+            while (event := self._hand.submit(_next_of, events).result()) is not None:
+                yield event
+        finally:
+            events.close()
+
+    def _texts(
+        self, request: Request, stop: Stop, model: SpeechModel, account: Account
+    ) -> Generator[Event, None, None]:
         stream: Iterator[Segment] = self.segments(request.recording, request.segment, account)
         for part in batches(_watched(stream, stop), BATCH_SECONDS):
             segments = [event for event in part if isinstance(event, Segment)]
@@ -207,6 +220,10 @@ def _watched(stream: Iterator[Segment], stop: Stop) -> Iterator[Segment]:
     for segment in stream:
         stop.watch()
         yield segment
+
+
+def _next_of(events: Iterator[Event]) -> Event | None:
+    return next(events, None)
 
 
 def _free_memory() -> None:

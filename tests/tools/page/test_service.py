@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import html
+import threading
 import time
 import weakref
 import zipfile
@@ -107,6 +108,22 @@ def test_a_failed_request_frees_its_memory_and_the_next_one_works(service, sound
     gc.collect()
     assert [reference() for reference in held] == [None]
     assert any(isinstance(event, Said) for event in service.stream(request(sounds.speech), Stop()))
+
+
+def test_all_work_is_done_in_one_thread(service, sounds, page_model, together, monkeypatch):
+    """Memory that the C library keeps for a thread is then kept once."""
+    seen = set()
+    usual = page_model.translate
+
+    def watched(*given):
+        seen.add(threading.current_thread())
+        return usual(*given)
+
+    monkeypatch.setattr(page_model, "translate", watched)
+    done = together(*[lambda: list(service.stream(request(sounds.other), Stop()))] * 2)
+    done += together(lambda: service.in_turn(lambda _: seen.add(threading.current_thread()), Stop()))
+    assert len(seen) == 1, done
+    assert [events[-1] for events in done[:2]] == [Over(stopped=False)] * 2
 
 
 def test_a_session_stops_its_own_requests_alone(service):
