@@ -60,7 +60,8 @@ def test_a_command_of_the_guide_runs(line, place, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=open("talk.mp3", "rb"), readline=lambda: None))  # noqa: SIM115
     words = shlex.split(line.rpartition("|")[2])
     assert words[:2] == ["sparqle", "translate"]
-    code = main([*words[1:], "--beam", "1", "--tokens-per-second", "5"])
+    beam = "3" if "--nbest" in words else "1"
+    code = main([*words[1:], "--beam", beam, "--tokens-per-second", "5"])
     out, err = capsys.readouterr()
     assert code == ("frensh" in line), err
     if "--output" in words:
