@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from sparqle_fairseq.generate.guard import compression, is_loop, longest_repetition
+from sparqle_fairseq.generate.guard import (
+    COMPRESSION,
+    REPEATED_CHARACTERS,
+    compression,
+    is_loop,
+    longest_repetition,
+)
 
 HINDI = (
     "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है। उन्हें बुद्धि और "
@@ -68,3 +76,17 @@ def test_a_loop_with_small_changes_deflates():
     thrice = "the red house and the blue house, " * 3
     assert 2.4 < compression(thrice) < 2.8
     assert not is_loop(thrice)
+
+
+@given(
+    st.text("abc é", max_size=12),
+    st.text("abcdé ", min_size=1, max_size=9),
+    st.integers(1, 8),
+    st.text("abd", max_size=12),
+)
+@example("", "aaaaaa", 4, "")
+@example("", "abcdef", 4, "")
+@example("ab ", "abcd ab", 4, "dba")
+def test_the_quick_look_before_the_search_overlooks_nothing(before, stretch, times, after):
+    text = before + stretch * times + after
+    assert is_loop(text) == (longest_repetition(text) >= REPEATED_CHARACTERS or compression(text) > COMPRESSION)

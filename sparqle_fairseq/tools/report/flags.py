@@ -54,10 +54,10 @@ def check(part: Part) -> Checked:
                 languages.setdefault(code, []).append(row)
             rows["language"] = sorted(found.wrong)
             mistaken = (
-                f"of the references {found.references_wrong} of {len(part.rows)} look like another language; their "
+                f"{found.mistaken} of {found.looked} references look like another language to the identifier; such "
                 "rows are not judged"
             )
-            if found.references_wrong and mistaken not in notes:
+            if found.mistaken and mistaken not in notes:
                 notes.append(mistaken)
         flags[system] = Flags(rows, languages)
     return Checked(flags, notes)

@@ -76,6 +76,18 @@ def test_examples_are_the_worst_the_middle_and_the_changes(made):
     assert not found["good"]["gained"]
 
 
+def test_the_worst_transcription_is_the_one_with_the_most_errors(small):
+    (small.folder / "said.txt").write_text("\n".join(SAID), encoding="utf-8")
+    (small.folder / "heard.txt").write_text("\n".join([SAID[0], "No.", *SAID[2:]]), encoding="utf-8")
+    words = ["--references", small.folder / "said.txt", "--tgt-lang", "en", "--row-task", "transcription"]
+    report(small.folder / "said.txt", small.folder / "heard.txt", *words, "-o", small.folder / "out")
+    part = content(small.folder / "out")["parts"][0]
+    assert list(part["metrics"]) == ["wer", "cer"]
+    assert part["examples"]["heard"]["worst"][0]["hypothesis"] == "No."
+    assert [each["hypothesis"] for each in part["examples"]["heard"]["lost"]] == ["No."]
+    assert not part["examples"]["heard"]["gained"]
+
+
 class Page(HTMLParser):
     """Addresses that a browser would ask for, and the text."""
 
@@ -148,6 +160,18 @@ def test_without_an_identifier_the_report_says_that_nobody_looked(small, monkeyp
     monkeypatch.setattr(flags, "identifier_there", lambda: False)
     done = report(small.bad, "--manifest", small.manifest, "-o", small.folder / "out")
     assert "the language of the texts was not looked at" in done.output
+
+
+def test_rows_that_the_identifier_errs_on_are_not_judged_and_it_says_how_often(small):
+    """The reference of the first row is English, so nothing is said of the English text there."""
+    english = "The old man drinks a cup of tea with us."
+    lines = small.manifest.read_text(encoding="utf-8").replace(FRENCH[0], english)
+    small.manifest.write_text(lines, encoding="utf-8")
+    (small.folder / "all.txt").write_text("\n".join([english] * 4), encoding="utf-8")
+    done = report(small.folder / "all.txt", "--manifest", small.manifest, "-o", small.folder / "out")
+    found = content(small.folder / "out")["parts"][0]["flags"]["all"]["languages"]
+    assert found == {"en": {"count": 3, "ids": ["u2", "u3", "u4"]}}
+    assert "1 of 4 references look like another language" in done.output
 
 
 def test_seen_and_zero_shot_languages_have_means_of_their_own(small):
