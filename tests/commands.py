@@ -13,6 +13,8 @@ import warm
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ("sparqle_fairseq",)
+# The sub-commands of tests that load the libraries. All others are started as they are: nothing would be saved.
+LOADING = ("translate", "retrieval", "extract-units")
 
 
 def command(
@@ -20,10 +22,10 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Run fairseq-train, fairseq-generate, sparqle, …; with `check` its failure fails the test, with its output.
 
-    With `start` by a real start of Python, which takes seconds; else where the libraries are loaded already.
+    What loads fairseq runs where it is loaded already; with `start` by a real start of Python, which takes seconds.
     """
     words = [str(Path(sys.executable).parent / name), *map(str, arguments)]
-    if start:
+    if start or not (name.startswith("fairseq-") or (name == "sparqle" and arguments[:1] and arguments[0] in LOADING)):
         assert given is None
         done = subprocess.run(words, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
     else:
