@@ -50,7 +50,8 @@ def load(page: subprocess.Popen[str], arguments: argparse.Namespace) -> int:
     from gradio_client import Client
 
     url = address(page)
-    clients = [Client(url, verbose=False) for _ in range(CLIENTS)]
+    # A busy machine is no failure of the page.
+    clients = [Client(url, verbose=False, httpx_kwargs={"timeout": 300}) for _ in range(CLIENTS)]
     wanted = {
         (path, language): ask(clients[0], path, language) for path in arguments.recordings for language in LANGUAGES
     }
