@@ -33,7 +33,7 @@ nav a { margin-right: 1.2rem } .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 }
 caption { text-align: left; font-weight: 600; padding: .8rem 0 .3rem }
 th, td { padding: .3rem .8rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line) }
-td, th { vertical-align: top } td { white-space: nowrap }
+td, th { vertical-align: top } td, tbody th { white-space: nowrap }
 thead th { border-bottom: 2px solid var(--line) } .text { text-align: left }
 .note, .id { color: var(--quiet); font-size: .875rem } .better { color: var(--mark); font-weight: 600 }
 .worse { color: var(--bad); font-weight: 600 } img { max-width: 100%; background: #fff; border-radius: .3rem }
