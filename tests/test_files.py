@@ -166,3 +166,34 @@ def test_what_is_not_json_is_named_with_its_line(tmp_path):
     (tmp_path / "a.json").write_text('{"a":\n 1')
     with pytest.raises(SparqleError, match=r"a\.json:2: the file is not JSON"):
         read_json(tmp_path / "a.json")
+
+
+def test_a_folder_gives_way_only_to_a_complete_one(tmp_path, monkeypatch):
+    path = tmp_path / "report"
+    path.mkdir()
+    (path / "old").touch()
+    moves = []
+
+    def write(fails=False):
+        with folder_written_whole(path, replace=True) as folder:
+            (folder / "new").touch()
+            if fails:
+                raise KeyboardInterrupt
+
+    def second_fails(source, target, replace=os.replace):
+        moves.append(target)
+        if len(moves) == 2:
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(fails=True)
+    assert os.listdir(path) == ["old"]
+    monkeypatch.setattr(os, "replace", second_fails)
+    with pytest.raises(SparqleError, match="could not be written"):
+        write()
+    assert os.listdir(path) == ["old"], "the old one is back"
+    monkeypatch.undo()
+    write()
+    assert os.listdir(path) == ["new"]
+    assert os.listdir(tmp_path) == ["report"]
