@@ -82,9 +82,55 @@ def test_every_objective_takes_the_steps_of_fairseq_train(objective, hub_world, 
     check(theirs, ours, WITHOUT_GRADIENT)
 
 
+def as_words(said):
+    """Options of fairseq-train; what is true is a switch."""
+    found = []
+    for name, value in said.items():
+        found += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["compressed", "soft tokens", "frozen"])
+def test_from_a_checkpoint_of_stage_1_it_is_the_same(kind, hub_world, tmp_path):
+    from transformers import AutoModelForMultimodalLM
+
+    trainer_run(
+        hub_world, tmp_path / "first", 1, objective="llm-ctc", llm=hub_world.llm, projector="scaled", max_steps=2
+    )
+    said = {"pretrained_adapter": tmp_path / "first" / "checkpoint.pt"}
+    said |= {
+        "compressed": {"compress_queries": True},
+        "soft tokens": {"compress_queries": True, "soft_tokens": True},
+        "frozen": {"freeze_qformer": True},
+    }[kind]
+    theirs = fairseq_run(hub_world, tmp_path / "fairseq", 2, *as_words(said), updates=UPDATES)
+    ours = trainer_run(hub_world, tmp_path / "trainer", 2, **said, max_steps=UPDATES)
+    check(theirs, ours)
+    there, here = AutoModelForMultimodalLM.from_pretrained(tmp_path / "trainer"), ours.model.eval()
+    processor = ours.stage.processor
+    asked = processor.apply_translation_request([str(hub_world.data / "audio" / "dev2_0.wav")], to="fr")
+    options = {"max_new_tokens": 5, "do_sample": False}
+    assert there.generate(**asked, **options).tolist() == here.generate(**asked, **options).tolist()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "kind", ["windows", "masks and speeds", "lora", "scaled", "sampler", "smoothing", "accumulated", "whisper"]
+    "kind",
+    [
+        "windows",
+        "masks and speeds",
+        "lora",
+        "scaled",
+        "sampler",
+        "smoothing",
+        "accumulated",
+        "whisper",
+        "layers",
+        "transcript first",
+        "recomputed",
+        "workers",
+    ],
 )
 def test_what_stage_2_can_be_told_is_the_same(kind, hub_world, tmp_path):
     from types import SimpleNamespace
@@ -99,13 +145,18 @@ def test_what_stage_2_can_be_told_is_the_same(kind, hub_world, tmp_path):
         "scaled": {"projector": "scaled"},
         "sampler": {"sampling_temperature": 5, "task_ratio": "transcription=1,translation=3"},
         "smoothing": {"answer_label_smoothing": 0.1},
+        "layers": {"encoder_layer": "weighted"},
+        "transcript first": {"answer": "transcript-first"},
+        "recomputed": {"llm_gradient_checkpointing": True},
     }.get(kind, {})
     if kind == "accumulated":
         accumulated = 4
     if kind == "whisper":
         save_tiny_whisper(tmp_path / "whisper", whole=True, positions=100)
         world = SimpleNamespace(**{**vars(hub_world), "encoder": tmp_path / "whisper"})
-    words = [word for name, value in said.items() for word in (f"--{name.replace('_', '-')}", value)]
+    words = as_words(said)
+    if kind == "workers":
+        said = {"dataloader_num_workers": 2}
     schedule = ["--lr-scheduler", "polynomial_decay", "--warmup-updates", 3, "--total-num-update", UPDATES]
     theirs = fairseq_run(world, tmp_path / "fairseq", 2, *words, *schedule, updates=UPDATES, accumulated=accumulated)
     ours = trainer_run(
