@@ -51,6 +51,9 @@ def train(run: Run) -> SparqleTrainer:
     trainer.save_state()
     if trainer.is_world_process_zero():
         stage.finish(str(run.training.output_dir), _last_scores(trainer))
+    # The folder is whole when any process goes on. And gloo's threads are done: they want the interpreter's lock for
+    # what they still hold, and a process that ends while they wait for it would wait for them for ever.
+    trainer.accelerator.wait_for_everyone()
     return trainer
 
 
