@@ -62,6 +62,15 @@ ASKED = {
     "textbox",
 }
 
+NOTE_WHAT_IT_SAYS = """
+const state = document.querySelector("#state");
+window.saidSince = [];
+window.noting?.disconnect();
+window.noting = new MutationObserver(() => window.saidSince.push(state.innerText.trim()));
+window.noting.observe(state, {childList: true, subtree: true, characterData: true});
+return state.innerText.trim();
+"""
+
 
 class Page:
     """One page that stays open; what a test does to it must not depend on what another did."""
@@ -119,12 +128,24 @@ class Page:
         self.until(lambda: self.one("#recording input[type=file]").send_keys(str(path)) or True)
         self.until(lambda: self.driver.find_elements("css selector", f"#recording a[href*='{path.name}']"))
 
-    def run(self, said: str = "Done") -> str:
-        """Press Translate and wait for what the page says; returns the texts."""
-        self.script("document.querySelector('#state [role]').setAttribute('data-before', '')")
+    def start(self) -> None:
+        """Press Translate, and note from then on all that the page says."""
+        self.before = self.script(NOTE_WHAT_IT_SAYS)
         self.press("#start")
-        self.until(lambda: said in self.text("#state") and not self.all("#state [data-before]"))
+
+    def said(self, words: str) -> str:
+        """Wait until the page has said something new since `start`, and now says `words`; returns the texts.
+
+        It draws what it said last once more as a request begins, so that alone is no answer.
+        """
+        self.until(lambda: any(line != self.before for line in self.script("return window.saidSince")))
+        self.until(lambda: words in self.text("#state"))
         return self.text("#texts")
+
+    def run(self, words: str = "Done") -> str:
+        """Press Translate and wait for what the page says; returns the texts."""
+        self.start()
+        return self.said(words)
 
     def choose(self, name: str) -> None:
         """Type a language and choose what the list finds first."""

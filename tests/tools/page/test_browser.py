@@ -143,14 +143,12 @@ def test_two_people_at_once_read_their_own_texts(page, served, sounds):
     try:
         other.upload(sounds.other)
         served.model.delay = 0.02
-        other.press("#start")
+        other.start()
         driver.switch_to.window(first)
-        page.press("#start")
-        page.until(lambda: "Done: 2 segments" in page.text("#state"))
-        mine = page.text("#texts")
+        page.start()
+        mine = page.said("Done: 2 segments")
         driver.switch_to.window(other_window := driver.window_handles[-1])
-        other.until(lambda: "Done: 1 segment." in other.text("#state"))
-        theirs = other.text("#texts")
+        theirs = other.said("Done: 1 segment.")
     finally:
         driver.switch_to.window(other_window)
         driver.close()
