@@ -18,8 +18,9 @@ from sparqle_fairseq.files import folder_written_whole, read_json, write_text
 from sparqle_fairseq.huggingface.configuration import SparqleAdapterConfig, SparqleConfig
 from sparqle_fairseq.huggingface.flat import auto_map, flat_files
 from sparqle_fairseq.huggingface.folder import TRAINING, WEIGHTS
+from sparqle_fairseq.huggingface.frames import frame_rule
 from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
-from sparqle_fairseq.huggingface.processing import AUDIO_TOKEN, SparqleProcessor, frame_rule
+from sparqle_fairseq.huggingface.processing import AUDIO_TOKEN, SparqleProcessor
 from sparqle_fairseq.models.encoders import SpeechEncoder
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.llm.llm import LanguageModel

@@ -11,14 +11,12 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GenerationMixin, LogitsProcessor, LogitsProcessorList, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, CausalLMOutputWithPast
+from transformers import AutoModelForCausalLM, GenerationMixin, LogitsProcessorList, PreTrainedModel
 
 from sparqle_fairseq.data.text import load_tokenizer
 from sparqle_fairseq.generate.stopping import StopTexts
@@ -35,99 +33,17 @@ from sparqle_fairseq.huggingface.folder import (
     keep_trained,
     read_parts,
 )
+from sparqle_fairseq.huggingface.logits import JoinEnds, KnownIds
+from sparqle_fairseq.huggingface.outputs import SparqleModelOutput, SparqleOutput, SpeechOutput
 from sparqle_fairseq.huggingface.stopping import Answers, NotTooEarly, StopsBeforeTexts
+from sparqle_fairseq.huggingface.token_space import TokenSpace
 from sparqle_fairseq.models.adapted import LayerMix
 from sparqle_fairseq.models.encoders import EncoderError, parse_layer
 from sparqle_fairseq.models.encoders.lengths import utterance_lengths
 from sparqle_fairseq.models.llm.llm import text_codec
 from sparqle_fairseq.models.llm.lora import add_lora
 from sparqle_fairseq.models.llm.recompute import recompute_layers
-from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
 from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
-
-
-@dataclass
-class SparqleOutput(CausalLMOutputWithPast):
-    """What transformers' causal LMs give, and the embeddings of the speech.
-
-    Attributes:
-        audio_hidden_states: (K, M), of all recordings one after the other; None where no speech came.
-    """
-
-    audio_hidden_states: Tensor | None = None
-
-
-@dataclass
-class SparqleModelOutput(BaseModelOutputWithPast):
-    """The same without logits."""
-
-    audio_hidden_states: Tensor | None = None
-
-
-@dataclass
-class SpeechOutput(BaseModelOutputWithPooling):
-    """Of recordings: `last_hidden_state` (N, Q, M), and `pooler_output` (K, M): those that count, one after another.
-
-    Attributes:
-        counts: (N,) how many embeddings of each recording count.
-        places: (N,) how many places it has in `input_ids`: as many, or more with --compress-queries.
-    """
-
-    counts: Tensor | None = None
-    places: Tensor | None = None
-
-
-class TokenSpace(nn.Module):
-    """`LLMSpace` over the embeddings that the LLM has now; only the blank is a parameter of its own."""
-
-    def __init__(self, llm: PreTrainedModel, width: int) -> None:
-        super().__init__()
-        self.blank = nn.Parameter(torch.zeros(width), requires_grad=False)
-        self._llm: list[Any] = [llm]  # in a list: the LLM is not a part of the adapter
-        self._made: tuple[Any, LLMSpace] | None = None
-
-    def _space(self) -> LLMSpace:
-        embeddings = self._llm[0].get_input_embeddings()
-        table = embeddings.weight
-        version = (table.data_ptr(), table._version, self.blank.data_ptr(), self.blank._version, table.dtype)
-        if self._made is None or self._made[0] != version:
-            with torch.no_grad():
-                space = LLMSpace(embeddings(torch.arange(embeddings.num_embeddings, device=table.device)))
-                space.blank = self.blank
-            self._made = (version, space)
-        return self._made[1]
-
-    def labels(self, points: Tensor) -> Tensor:
-        return self._space().labels(points)
-
-    def soft_tokens(self, points: Tensor) -> Tensor:
-        return self._space().soft_tokens(points)
-
-
-class JoinEnds(LogitsProcessor):
-    """Every token that ends an answer counts as one candidate, as in the plugin's own search."""
-
-    def __init__(self, ends: list[int]) -> None:
-        self.ends = ends
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        joined = scores[:, self.ends].logsumexp(dim=1)
-        scores = scores.clone()
-        scores[:, self.ends] = -torch.inf
-        scores[:, self.ends[0]] = joined
-        return scores
-
-
-class _KnownIds(LogitsProcessorList):
-    """Processors that see a token of the vocabulary in the speech's places, since many look tokens up by id."""
-
-    def __init__(self, processors: LogitsProcessorList, place: int, stand_in: int) -> None:
-        super().__init__(processors)
-        self.place, self.stand_in = place, stand_in
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **named: Any) -> Tensor:
-        usual: Any = super().__call__
-        return usual(input_ids.masked_fill(input_ids == self.place, self.stand_in), scores, **named)
 
 
 class SparqlePreTrainedModel(PreTrainedModel):
@@ -647,7 +563,7 @@ class SparqleForConditionalGeneration(SparqleModel, GenerationMixin):
         if self.config.audio_token_id < known:
             return processors
         first = ends[0] if isinstance(ends, list) else ends
-        return _KnownIds(processors, self.config.audio_token_id, int(first or 0))
+        return KnownIds(processors, self.config.audio_token_id, int(first or 0))
 
     def gradient_checkpointing_enable(self, *_: Any, **__: Any) -> None:
         """Compute the LLM's layers again in the backward pass. Raises `SparqleError` where it cannot."""

@@ -126,7 +126,8 @@ def _options(
     from omegaconf import OmegaConf
 
     from sparqle_fairseq.huggingface.folder import GENERATION
-    from sparqle_fairseq.huggingface.processing import FrameRule, SparqleProcessor
+    from sparqle_fairseq.huggingface.frames import FrameRule
+    from sparqle_fairseq.huggingface.processing import SparqleProcessor
 
     encoder, language_model = speech_encoder or config.speech_encoder, llm or config.llm
     if encoder is None or language_model is None:
