@@ -45,7 +45,7 @@ def quick_compose(config_name: str, overrides: list[str], strict: bool) -> DictC
         OmegaConf.set_struct(config, True)
         values = [text for text in overrides if "." in text.partition("=")[0]]
         ConfigLoaderImpl._apply_overrides_to_config([_read(text) for text in values], config)
-    except Exception:
+    except Exception:  # whatever is wrong with an option, Hydra says it in its own words
         return compose(config_name, overrides=overrides, strict=strict)
     OmegaConf.set_struct(config, strict)
     return config

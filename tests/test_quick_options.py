@@ -39,6 +39,9 @@ def test_a_configuration_is_what_hydra_makes_of_the_command_line(world, tmp_path
         assert OmegaConf.to_container(one) == OmegaConf.to_container(other)
         assert repr(one) == repr(other)  # and of the same types
     assert found[0] == found[2] != found[1]
+    monkeypatch.setattr(utils, "compose", quick_options.quick_compose)
+    monkeypatch.setattr(quick_options, "compose", None)  # what is composed already is not composed again
+    assert [configuration(words) for words in command_lines(world, tmp_path)] == found
 
 
 def test_what_hydra_refuses_it_refuses_itself(world, tmp_path, monkeypatch):

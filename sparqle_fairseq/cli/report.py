@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,7 +59,8 @@ def command(
     beam: int | None,
     batch_seconds: float | None,
     cpu: bool,
-    **options: object,
+    output: Path,
+    **options: Any,
 ) -> None:
     """Compare systems by what they wrote: fairseq-generate's output, sparqle translate's, lines of text, TSV, JSON.
 
@@ -67,7 +69,7 @@ def command(
       sparqle report A=asr_a.txt,fr_a.txt B=asr_b.txt,fr_b.txt --manifest asr.tsv --manifest fr.tsv -o report
       sparqle report --controls --model CKPT --asr whisper-base --manifest test.tsv -o report
     """
-    given = {
+    given: dict[str, Any] = {
         name: value
         for name, value in {
             "model": model, "asr": asr, "speech_encoder": speech_encoder, "llm": llm, "beam": beam,
@@ -96,14 +98,15 @@ def command(
         register()
         from sparqle_fairseq.tools.report.controls import Controls
 
-        asked = Controls(**given)  # type: ignore[arg-type]
+        asked = Controls(**given)
     made = run(
         Request(
             systems,
             rules=Rules(metrics, tokenizer, normaliser, bootstrap, trials, seed),
             seen=None if seen is None else [code.strip() for code in seen.split(",") if code.strip()],
             controls=asked,
-            **options,  # type: ignore[arg-type]
+            output=output,
+            **options,
         )
     )
     console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
@@ -117,4 +120,4 @@ def command(
             click.echo(f"{part['title']}: {note}", err=True)
     for note in made.notes:
         click.echo(note, err=True)
-    click.echo(str(options["output"] / HTML))  # type: ignore[operator]
+    click.echo(str(output / HTML))

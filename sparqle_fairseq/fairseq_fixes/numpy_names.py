@@ -77,7 +77,7 @@ def seed_masks() -> bool:
     Returns:
         True where this call changed it.
     """
-    if getattr(data_utils.np.random.default_rng, "follows_the_seed", False):
+    if getattr(data_utils.np, "follows_the_seed", False):
         return False
     view = _view()
     usual = view.random.default_rng
@@ -85,6 +85,6 @@ def seed_masks() -> bool:
     def default_rng(seed: Any = None) -> np.random.Generator:
         return usual(torch.randint(2**31, (4,)).tolist() if seed is None else seed)
 
-    default_rng.follows_the_seed = True  # type: ignore[attr-defined]
     view.random.default_rng = default_rng
+    view.follows_the_seed = True
     return True

@@ -104,7 +104,8 @@ class SparqleModel(SparqlePreTrainedModel):
     def _new_adapter(self) -> Stage2Adapter:
         """One of the configuration's shape, with its LoRA in the language model."""
         config, shape = self.config, cast(Any, self.config.adapter_config)
-        width = int(self.get_input_embeddings().embedding_dim)  # type: ignore[arg-type]
+        embeddings: Any = self.get_input_embeddings()
+        width = int(embeddings.embedding_dim)
         adapter: Any = Stage2Adapter(
             shape.qformer(self.speech_encoder.width),
             width,

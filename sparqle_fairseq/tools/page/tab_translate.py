@@ -161,13 +161,13 @@ def build(service: Service, examples: Sequence[tuple[str, str]]) -> Parts:
                     elif isinstance(event, Over):
                         stopped, notes = event.stopped, event.notes
                 found = Texts(recording.name, recording.stem, targets, said)
-                written = write_downloads(found, Path(folder)) if said else []
+                written = zip(downloads, write_downloads(found, Path(folder)), strict=True) if said else ()
                 yield {
                     state: view.status(_outcome(said, stopped, notes)),
                     cancel: gr.update(interactive=False),
                     last: Last(recording, targets, settings, tuple((s.start, s.end) for s in said)),
                     subtitles: _subtitle_choice(captions, bool(said)),
-                    **{button: gr.update(value=str(path)) for button, path in zip(downloads, written, strict=False)},
+                    **{button: gr.update(value=str(path)) for button, path in written},
                     offered: gr.update(visible=bool(said)),
                     audio: gr.update(subtitles=_subtitles(said, 0)) if said else gr.update(),
                     spoken: said,

@@ -50,7 +50,7 @@ def _scores(part: Mapping[str, Any]) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
     for axis in axes[len(metrics) :]:
         axis.set_visible(False)
-    for axis, name in zip(axes, metrics, strict=False):
+    for axis, name in zip(axes[: len(metrics)], metrics, strict=True):
         for place, system in enumerate(systems):
             score = part["scores"][system][name]
             colour, marker = _look(place)

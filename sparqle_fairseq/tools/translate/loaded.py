@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,18 +86,12 @@ def open_model(
     Raises:
         SparqleError: there is neither, or it cannot be read.
     """
-    if Path(place).is_dir():
-        return open_folder(
-            place,
-            speech_encoder=speech_encoder,
-            llm=llm,
-            text_tokenizer=text_tokenizer,
-            without_lora=without_lora,
-            cpu=cpu,
-        )
-    from sparqle_fairseq.tasks.loading import load_trained
+    opened: Callable[..., Loaded] = open_folder
+    if not Path(place).is_dir():
+        from sparqle_fairseq.tasks.loading import load_trained
 
-    return load_trained(
+        opened = load_trained
+    return opened(
         place,
         speech_encoder=speech_encoder,
         llm=llm,

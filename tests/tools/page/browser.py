@@ -140,6 +140,8 @@ class Page:
         """
         self.until(lambda: any(line != self.before for line in self.script("return window.saidSince")))
         self.until(lambda: words in self.text("#state"))
+        if words.startswith("Done"):  # on a busy machine the browser draws the texts a moment later
+            self.until(lambda: self.all("#texts li"))
         return self.text("#texts")
 
     def run(self, words: str = "Done") -> str:
