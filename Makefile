@@ -2,6 +2,7 @@
 # make test     ruff, mypy and the quick tests
 # make test-long  the tests that take minutes
 # make page     a page in the browser over the demo's model
+# make bench    what a step costs against other ways, into docs/performance.md; it says how long it takes at most
 # make tables   the tables of documents, from the reports of earlier runs
 # make docs     the documents as a site, in build/site
 # Uses the active virtual environment, or makes .venv.
@@ -15,7 +16,7 @@ export PATH := $(abspath $(ENV))/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install test lint types unit test-long docs demo page voice-prompts whisper-encoder pretrained-llm ablations tables clean
+.PHONY: install test lint types unit test-long docs demo page voice-prompts whisper-encoder pretrained-llm ablations tables bench clean
 
 install: $(STAMP)
 
@@ -70,6 +71,9 @@ pretrained-llm: $(STAMP)
 # Tables of documents, from the reports that they name, where these are there.
 tables: $(STAMP)
 	$(PY) examples/tables.py
+
+bench: $(STAMP)
+	$(PY) benchmarks/run_all.py
 
 ablations: $(STAMP)
 	$(PY) examples/ablations/run.py

@@ -11,16 +11,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import sys
 import warnings
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-# Freed memory goes back at once; else the highest point is that of the allocator and not of the program.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+from alternate import ALLOCATOR, peak_bytes
+
 SMALL = (("hidden_size", 512), ("heads", 8), ("ffn_size", 2048))
 VOCABULARY = 30522
 
@@ -97,29 +94,6 @@ def train(run: Any, stage: int) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-def resident(name: str) -> int:
-    """Bytes: VmRSS now, or VmHWM, the highest."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-def measure(run: Callable[[], None]) -> int:
-    """What `run` adds to the resident memory at its highest point, in a forked process."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        Path("/proc/self/clear_refs").write_text("5")  # the highest point is now
-        before = resident("VmRSS")
-        run()
-        os.write(writing, str(resident("VmHWM") - before).encode())
-        os._exit(0)
-    os.close(writing)
-    found = os.read(reading, 64)
-    os.waitpid(child, 0)
-    return int(found)
-
-
 def main() -> None:
     if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": "1"})
@@ -140,7 +114,7 @@ def main() -> None:
     small(torch.randn(64, 64)).sum().backward()  # libraries are there before the measurement
     rows = []
     for name, (run, stage) in settings().items():
-        measured = measure(partial(train, run, stage))
+        measured = peak_bytes(partial(train, run, stage))
         planned = plan(run).stages[stage].memory
         rows.append({"setting": name, "planned": planned, "measured": measured, "ratio": planned / measured})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)

@@ -1,0 +1,110 @@
+"""Benchmarks tell a known ratio, whatever the machine does meanwhile, and the memory that a run takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from alternate import ALLOCATOR, Gemm, Row, Spread, alternate, cpu_seconds, peak_bytes, product_flops
+from commands import ROOT
+
+
+class Machine:
+    """A clock on which a run costs what it says, times how slow the machine is just then."""
+
+    def __init__(self, slowness):
+        self.slowness = list(slowness)
+        self.ran = []
+
+    def __call__(self, run):
+        name, cost = run()
+        self.ran.append(name)
+        return cost * self.slowness[(len(self.ran) - 1) // 2]
+
+
+def test_a_machine_that_slows_down_leaves_the_ratio():
+    clock = Machine([50, 1, 2, 4, 8])
+    times = alternate({"a": lambda: ("a", 3.0), "b": lambda: ("b", 4.0)}, rounds=4, clock=clock)
+    spread = times.ratio("a", "b")
+    assert (spread.value, spread.low, spread.high) == (0.75, 0.75, 0.75)
+    assert times["a"] == 9.0  # of 3, 6, 12, 24: the slow first round does not count
+    assert times.ratio("a", "b", factor=2).value == 1.5
+
+
+def test_sides_take_turns_in_going_first():
+    clock = Machine([1] * 4)
+    alternate({"a": lambda: ("a", 1), "b": lambda: ("b", 1)}, rounds=3, warm_ups=1, clock=clock)
+    assert clock.ran in (["a", "b", "b", "a", "a", "b", "b", "a"], ["b", "a", "a", "b", "b", "a", "a", "b"])
+
+
+def test_each_run_begins_fresh():
+    left = []
+
+    def run():
+        assert not left
+        left.append(1)
+
+    alternate({"a": run, "b": run}, rounds=2, clock=lambda run: run() or 1.0, fresh=left.clear)
+
+
+def test_quartiles_of_paired_ratios():
+    spread = Spread.of([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert (spread.low, spread.value, spread.high) == (2.0, 3.0, 4.0)
+    assert Row.spread("c", "time", spread, goal=3.0).low == 2.0
+    with pytest.raises(ValueError, match="no values"):
+        Spread.of([])
+
+
+def test_waiting_is_no_cpu_time():
+    def loop():
+        sum(range(200_000))
+
+    times = alternate({"once": loop, "thrice": lambda: [loop() for _ in range(3)]}, rounds=5)
+    assert 1.8 < times.ratio("thrice", "once").value < 5
+    assert cpu_seconds(lambda: torch.cuda.is_available() or __import__("time").sleep(0.05)) < 0.04
+
+
+def test_operations_of_products_are_counted():
+    left, right = torch.randn(8, 3), torch.randn(3, 5)
+    assert product_flops(lambda: left @ right) == 2 * 8 * 3 * 5
+    query = torch.randn(2, 4, 6, 8)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert product_flops(lambda: attend(query, query, query)) == 2 * 2 * (2 * 4 * 6 * 6 * 8)
+    assert Gemm(size=16).flops == 4 * 2 * 16**3
+
+
+MEASURED = """
+import torch
+from alternate import peak_bytes
+kept = torch.ones(8 << 20)
+def run():
+    first = torch.ones(10 << 20)
+    del first
+    second = torch.ones(4 << 20)
+    third = torch.ones(4 << 20)
+    kept.add_(0)  # pages that were there before and are written to are no growth
+print(peak_bytes(run))
+def fails():
+    raise KeyError
+try:
+    peak_bytes(fails)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_memory_is_what_is_alive_at_once():
+    environment = {**os.environ, **ALLOCATOR, "PYTHONPATH": f"{ROOT / 'benchmarks'}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", MEASURED], env=environment, capture_output=True, text=True, check=True)
+    found, failed = done.stdout.splitlines()
+    assert 40 << 20 <= int(found) < (44 << 20)  # 10 Mi floats; not 18 Mi, which were allocated one after the other
+    assert "ended with 1" in failed
+
+
+def test_memory_is_not_measured_with_an_allocator_that_keeps_it(monkeypatch):
+    monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
+    with pytest.raises(RuntimeError, match="allocator"):
+        peak_bytes(lambda: None)
