@@ -12,7 +12,7 @@ import torch
 from sparqle_fairseq.data.answers import answer_text, prompt_task
 from sparqle_fairseq.data.dataset import pad_ids
 from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
-from sparqle_fairseq.data.prompts import PromptBuilder, PromptError
+from sparqle_fairseq.data.prompts import SPEECH, PromptBuilder, PromptError
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.keyed_random import text_key
 
@@ -44,6 +44,7 @@ class InstructionSide:
         self.pad = pad
         self.max_tokens = max_tokens
         self.sample_seed = sample_seed
+        self.reading_room: int | None = None  # tokens of prompt, transcript and answer, where transcripts are read
         self._own_prompts: set[str] = set()  # of rows, that were looked at
         self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
 
@@ -76,13 +77,39 @@ class InstructionSide:
                 "beside the speech; shorten the text or take an LLM with a longer context"
             )
         prefix = row.prefix or self.prefix
+        reading = {} if self.reading_room is None else {"reading": self._reading(row, instruction, answer, where)}
         return {
+            **reading,
             "prefix": self.builder.encode_answer(prefix)[:-1] if prefix else [],
             "prompt": [*prompt.before, SPEECH_PLACE, *prompt.after],
             "answer": answer,
             **self.scored(row),
             "utterance": text_key(row.id),
         }
+
+    def _reading(self, row: ManifestRow, instruction: str, answer: list[int] | None, where: str) -> list[int]:
+        """The prompt's ids with the transcript before the place of the speech. Raises `ManifestError`."""
+        transcript = row.src_text or (row.tgt_text if row.task == "transcription" else None)
+        if not transcript:
+            raise ManifestError(f"{where}: the LLM is to read the transcript (--objective); fill in src_text")
+        ids = self.reading(instruction, transcript)
+        length = len(ids) - 1 + len(answer or [])
+        if self.reading_room is not None and length > self.reading_room:
+            raise ManifestError(
+                f"{where}: prompt, transcript and answer have {length} tokens, but the LLM has room for "
+                f"{self.reading_room}; shorten the text or take an LLM with a longer context"
+            )
+        return ids
+
+    def reading(self, instruction: str, transcript: str) -> list[int]:
+        """The prompt's ids with a transcript before the place of the speech, which is to stay empty.
+
+        Raises `PromptError`: the transcript holds what stands for the speech.
+        """
+        if SPEECH in transcript:
+            raise PromptError(f"the transcript holds {SPEECH}, which stands for the speech; leave it out")
+        prompt = self.builder.encode(instruction.replace(SPEECH, f"{transcript.strip()}{SPEECH}"))
+        return [*prompt.before, SPEECH_PLACE, *prompt.after]
 
     def _look_at(self, instruction: str, where: str) -> None:
         """Say where a row's own prompt puts the LLM off; of template files the task says it."""
@@ -116,4 +143,7 @@ class InstructionSide:
             target, padding_mask = pad_ids([item["answer"] or [] for item in items], self.pad)
             batch["net_input"] |= {"answer": target, "answer_padding_mask": padding_mask}
             batch |= {"target": target, "ntokens": int((~padding_mask).sum())}
+        if "reading" in items[0]:
+            reading, padding_mask = pad_ids([item["reading"] for item in items], self.pad, left=True)
+            batch |= {"reading": reading, "reading_padding_mask": padding_mask}
         return batch

@@ -18,6 +18,8 @@ from sparqle_fairseq.models.qformer.masking import FeatureMasks
 from sparqle_fairseq.models.qformer.projector import PROJECTORS
 from sparqle_fairseq.models.qformer.qformer import QUERY_STARTS, SPEECH_ENTRIES, QFormerConfig
 from sparqle_fairseq.models.stage1.objectives import SUMS, kinds
+from sparqle_fairseq.models.stage2.objectives import DEFAULT as STAGE2_DEFAULT
+from sparqle_fairseq.models.stage2.objectives import kinds as stage2_kinds
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SOURCES = ("audio", "units")
@@ -125,6 +127,13 @@ class PretrainModelConfig(AdapterConfig):
 
 @dataclass
 class SpeechLLMConfig(LoRAOptions, AdapterConfig):
+    objective: str = field(
+        default=STAGE2_DEFAULT,
+        metadata={
+            "help": f"what stage 2 learns from: {', '.join(kind.name for kind in stage2_kinds())}, or a sum such as "
+            "answer+0.5*distill"
+        },
+    )
     llm: str | None = field(default=None, metadata={"help": "causal language model, Hugging Face folder or hub id"})
     llm_dtype: str = choice("bf16", DTYPES, "precision of the frozen LLM, apart from the trainer's")
     llm_quantization: str = choice(

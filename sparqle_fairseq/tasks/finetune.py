@@ -13,7 +13,9 @@ from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.generate.asking import PromptRoom, bind_dictionary, instruction_side, prompt_room
 from sparqle_fairseq.models.config import SpeechLLMConfig
 from sparqle_fairseq.models.llm.llm import TextCodec, text_codec
+from sparqle_fairseq.models.stage2.objectives import reads_transcripts
 from sparqle_fairseq.models.stage2.start import take_adapter_options
+from sparqle_fairseq.models.stage2.weighted import mixed
 from sparqle_fairseq.tasks.base import SpeechTask
 from sparqle_fairseq.tasks.config import FinetuneTaskConfig
 
@@ -44,6 +46,8 @@ class FinetuneTask(SpeechTask):
         templates = PromptTemplates.load(path)
         self.stops_of_templates = templates.stop
         side = instruction_side(self.model, templates, int(self.cfg.seed) if training else None)
+        if saved is None and reads_transcripts(self.model.objective):
+            side.reading_room = self.model.llm.context
         if templates.file not in self._looked_at:
             self._looked_at.add(templates.file)
             for sentence in templates.partings(side.builder):
@@ -54,7 +58,11 @@ class FinetuneTask(SpeechTask):
         return text_codec(model.llm.tokenizer)
 
     def steps_alone(self) -> bool:
-        return self.model.llm.sharding == "none"
+        return self.model.llm.sharding == "none" and not mixed(self.model.objective)
+
+    def stand_in(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """Nothing of it is to be counted where counts of all processes are added up."""
+        return {**sample, "active": False}
 
     def room_check(self) -> PromptRoom | None:
         return prompt_room(self.model)

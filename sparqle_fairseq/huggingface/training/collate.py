@@ -52,8 +52,12 @@ class PromptCollator:
         }
 
 
+# Of a text side's batch: what scores know of its rows, and what the LLM reads in the place of the speech.
+_OF_ROWS = ("reference", "language", "task", "reading", "reading_padding_mask")
+
+
 class RowsAndInputs:
-    """`inputs` for the model, and of its rows what losses and scores know: `active`, `reference`, `language`, `task`.
+    """`inputs` for the model, and of its rows what losses and scores know: `active` and `_OF_ROWS`.
 
     `inputs` makes the first of the items, `side` is the dataset's side of the text.
     """
@@ -70,5 +74,5 @@ class RowsAndInputs:
             "ntokens": rows["ntokens"],
             "id": torch.tensor([item["id"] for item in items]),
             "utterance": rows["net_input"]["utterance"],
-            **{name: rows[name] for name in ("reference", "language", "task") if name in rows},
+            **{name: rows[name] for name in _OF_ROWS if name in rows},
         }

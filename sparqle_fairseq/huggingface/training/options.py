@@ -13,6 +13,8 @@ from sparqle_fairseq.data.options import with_options
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.huggingface.training.batches import ORDERS
 from sparqle_fairseq.models.stage1.objectives import kinds, options_are_read
+from sparqle_fairseq.models.stage2.objectives import kinds as stage2_kinds
+from sparqle_fairseq.models.stage2.objectives import options_are_read as stage2_options_are_read
 
 
 @dataclass
@@ -74,8 +76,12 @@ options_are_read()
 
 
 @dataclass
+@with_options(kind.LossOptions for kind in stage2_kinds())
 class Stage2LossOptions:
-    answer_label_smoothing: float = field(default=0.0, metadata={"help": "label smoothing of the answer's loss"})
+    """Those of the objectives' losses."""
+
+
+stage2_options_are_read()
 
 
 @dataclass

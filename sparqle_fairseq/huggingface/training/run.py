@@ -18,6 +18,8 @@ from sparqle_fairseq.huggingface.training.stage2 import Stage2
 from sparqle_fairseq.huggingface.training.trainer import SparqleTrainer
 from sparqle_fairseq.models.stage1.objectives import kind_of
 from sparqle_fairseq.models.stage1.weighted import logged_name
+from sparqle_fairseq.models.stage2.objectives import parse_objective
+from sparqle_fairseq.models.stage2.weighted import metric_names
 from sparqle_fairseq.scoring.directions import more_is_better
 
 logger = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ def validation_metrics(run: Run, stage: Stage, subset: str) -> list[str]:
     rows = stage.valid_sets[subset]
     scored = [rows.text.scored(rows.row(i)) for i in range(len(rows))]
     if run.stage == 2:
-        names.append("accuracy")
+        names += metric_names(parse_objective(run.model.objective))
     else:
         pairs = any(rows.row(i).task == "translation" and rows.row(i).tgt_text for i in range(len(rows)))
         for name in stage.model.objective:

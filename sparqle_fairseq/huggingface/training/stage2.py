@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparqle_fairseq.data.instructions import InstructionSide
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import write_text
@@ -25,10 +26,12 @@ from sparqle_fairseq.huggingface.training.arguments import Run
 from sparqle_fairseq.huggingface.training.collate import PromptCollator, RowsAndInputs
 from sparqle_fairseq.huggingface.training.data import read_manifests, speech_dataset
 from sparqle_fairseq.models.encoders.stored_features import settle_encoder
-from sparqle_fairseq.models.stage1.losses import generation_loss
 from sparqle_fairseq.models.stage1.weighted import Weighted
+from sparqle_fairseq.models.stage2.batch import Lessons, Stage2Batch
 from sparqle_fairseq.models.stage2.model import SpeechLLM
+from sparqle_fairseq.models.stage2.objectives import reads_transcripts
 from sparqle_fairseq.models.stage2.start import take_adapter_options
+from sparqle_fairseq.models.stage2.weighted import joined_loss, logged
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,11 @@ class Stage2:
             for name in [data.train_subset, *(data.valid_subset.split(",") if data.valid_subset else ())]
         }
         plain = build_speech_llm(options, str(data.data), seed)
+        if reads_transcripts(plain.objective) and (run.training.fsdp or run.training.deepspeed):
+            raise SparqleError(
+                f"objective {options.objective} runs the LLM a second time, of which fsdp and deepspeed know nothing; "
+                "leave them out, or take fairseq-train with --llm-sharding"
+            )
         encoder: Any = plain.speech_encoder
         llm = plain.llm
         templates = PromptTemplates.load(data.prompt_templates)
@@ -56,11 +64,17 @@ class Stage2:
         builder = templates.builder(llm.tokenizer)
         for sentence in templates.partings(builder):
             logger.warning("%s", sentence)
+
+        def side(seed: int | None) -> InstructionSide:
+            made = instruction_side(plain, templates, seed)
+            made.reading_room = llm.context if reads_transcripts(plain.objective) else None
+            return made
+
         sets = {
             name: speech_dataset(
                 data,
                 found,
-                instruction_side(plain, templates, seed if name == data.train_subset else None),
+                side(seed if name == data.train_subset else None),
                 encoder,
                 seed=seed,
                 training=name == data.train_subset,
@@ -71,6 +85,10 @@ class Stage2:
         self.train_set = sets[data.train_subset]
         self.valid_sets = {name: sets[name] for name in (data.valid_subset or "").split(",") if name}
         self.run, self.stop = run, templates.stop
+        # Its LLM and adapter are those that learn; it knows the objectives.
+        self.plain = plain
+        for objective in plain.objectives.values():
+            objective.settle(run.loss)
         self.masked = plain.adapter.masks is not None
         prompts = PromptCollator(self.processor.audio_token_id, self._places)
         self.collate = RowsAndInputs(self.train_set, prompts)
@@ -81,7 +99,7 @@ class Stage2:
         return int(self.model.adapter.qformer.config.query_count(torch.tensor([len(source)])))
 
     def loss(self, model: Any, batch: Mapping[str, Any]) -> Weighted:
-        """The summed cross-entropy of the answers' tokens, which are counted."""
+        """The weighted sum of the objectives, over the answers' tokens, which are counted."""
         inputs = dict(batch["inputs"])
         labels = inputs.pop("labels")
         targets = F.pad(labels, (0, 1), value=NO_LABEL)[:, 1:]  # (B, L): what each column predicts
@@ -89,22 +107,21 @@ class Stage2:
         columns = torch.arange(first, labels.size(1) - 1, device=labels.device)
         if self.masked:
             inputs["utterance"] = batch["utterance"]
-        logits = model(**inputs, logits_to_keep=columns).logits
         targets = targets[:, columns]
-        real = targets != NO_LABEL
-        logits, targets = logits[real], targets[real]  # (K, V)
-        loss = generation_loss(logits, targets, self.run.loss.answer_label_smoothing).sum() * float(batch["active"])
-        size = batch["ntokens"] if batch["active"] else 0
-        log = {
-            "loss": loss.detach(),
-            "hits": (logits.argmax(dim=-1) == targets).sum() * int(batch["active"]),
-            "sample_size": size,
-        }
-        return Weighted(loss, size, log)
+        padding_mask = targets == NO_LABEL
+        answer = targets.masked_fill(padding_mask, self.plain.llm.pad)
+        lessons = Lessons(batch.get("reading"), batch.get("reading_padding_mask"))
+        heard = Stage2Batch(
+            self.plain, answer, padding_mask, lessons, lambda: model(**inputs, logits_to_keep=columns).logits
+        )
+        sums = self.plain.lessons_learned(heard)
+        found = joined_loss(sums, self.plain.objective, batch["nsentences"], batch["ntokens"])
+        if batch["active"]:
+            return found
+        return Weighted(found.loss * 0, 0, {name: value * 0 for name, value in found.log.items()})
 
     def metrics(self, log: Mapping[str, float]) -> dict[str, float]:
-        tokens = max(log["sample_size"], 1)
-        return {"loss": log["loss"] / tokens, "accuracy": 100 * log["hits"] / tokens}
+        return {entry.name: entry.value for entry in logged([log])}
 
     def texts(self, batch: Mapping[str, Any]) -> list[str]:
         inputs = dict(batch["inputs"])

@@ -142,6 +142,16 @@ class LanguageModel(nn.Module):
             logits = logits[:, -logits_to_keep:] if isinstance(logits_to_keep, int) else logits[:, logits_to_keep]
         return logits, output.past_key_values
 
+    def forced(self, prefix: Tensor, seen: Tensor, answer: Tensor, answer_padding_mask: Tensor) -> Tensor:
+        """Logits (B, L, V) of answers (B, L) that are given: column j says what follows the first j tokens.
+
+        `prefix` (B, P, M) are the embeddings of the prompts, left-padded, `seen` (B, P) is True where they are real.
+        """
+        embeddings = torch.cat([prefix, self.embed(answer[:, :-1]).to(prefix)], dim=1)
+        seen = torch.cat([seen, ~answer_padding_mask[:, :-1]], dim=1)
+        columns = torch.arange(prefix.size(1) - 1, embeddings.size(1), device=embeddings.device)
+        return self(embeddings, seen, logits_to_keep=columns)[0]
+
 
 def text_codec(tokenizer: Any) -> TextCodec:
     """Text of an LLM's ids, special tokens and all, and ids of a text, without special tokens."""

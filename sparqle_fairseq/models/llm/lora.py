@@ -8,7 +8,8 @@ LoRA belong to two modules: to the layers of the LLM, which `peft` has put in th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -62,6 +63,19 @@ class LoRA(nn.Module):
                 layer.lora_dropout[ADAPTER] = own.dropout
             if layer.disable_adapters == self.enabled:
                 layer.enable_adapters(self.enabled)
+
+    @contextmanager
+    def switched_off(self, model: nn.Module) -> Iterator[None]:
+        """Let `model` run without these matrices; what asks for a gradient goes on asking for it."""
+        layers: list[Any] = [model.get_submodule(name) for name in self.layer_names]
+        before = [layer._disable_adapters for layer in layers]
+        try:
+            for layer in layers:
+                layer._disable_adapters = True  # peft's own switch would also freeze the matrices
+            yield
+        finally:
+            for layer, value in zip(layers, before, strict=True):
+                layer._disable_adapters = value
 
     @property
     def parameter_count(self) -> int:

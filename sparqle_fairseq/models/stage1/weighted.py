@@ -73,8 +73,12 @@ class Logged(NamedTuple):
     digits: int
 
 
-def logged(logs: Sequence[Mapping[str, Any]]) -> Iterator[Logged]:
-    """Every loss (nats), and what each objective says of itself: rates (percent) and means."""
+def logged(logs: Sequence[Mapping[str, Any]], among: Sequence[Any] | None = None) -> Iterator[Logged]:
+    """Every loss (nats), and what each objective says of itself: rates (percent) and means.
+
+    `among` are the kinds of objectives that there are: by default those of stage 1.
+    """
+    known: Sequence[Any] = kinds() if among is None else among
 
     def total(key: str) -> float:
         return sum(float(log.get(key, 0)) for log in logs)
@@ -86,12 +90,12 @@ def logged(logs: Sequence[Mapping[str, Any]]) -> Iterator[Logged]:
 
     size = max(total("sample_size"), 1)
     yield Logged("loss", total("loss") / size, size, 3)
-    for kind in kinds():
+    for kind in known:
         yield from shown(f"{logged_name(kind.name)}_loss", kind, "sum", "count", 1, 3)
-    for kind in kinds():
+    for kind in known:
         for name, (hits, of) in kind.rates.items():
             yield from shown(name, kind, hits, of, 100, 2)
-    for kind in kinds():
+    for kind in known:
         for name, (what, of) in kind.means.items():
             yield from shown(name, kind, what, of, 1, 4)
 

@@ -6,7 +6,8 @@ the LLM.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -22,7 +23,10 @@ from sparqle_fairseq.models.llm.lora import add_lora, check_lora_options
 from sparqle_fairseq.models.llm.quantized import quantize
 from sparqle_fairseq.models.llm.sharding import check_sharding
 from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
+from sparqle_fairseq.models.stage2.batch import Lessons, Stage2Batch
 from sparqle_fairseq.models.stage2.decoder import PromptedLLM
+from sparqle_fairseq.models.stage2.objectives import DEFAULT, Objective, kind_of, parse_objective
+from sparqle_fairseq.models.stage2.objectives.base import Sums
 from sparqle_fairseq.models.stage2.start import start_training
 
 
@@ -33,6 +37,8 @@ class SpeechLLM(AdaptedModel):
         super().__init__(encoder, adapter, {"speech encoder": encoder.identity, "LLM": llm.identity})
         self.llm = llm
         self.answer = "direct"  # style of the answers it was trained to give
+        self.objective: dict[str, float] = {DEFAULT: 1.0}  # what it learns from, with weights
+        self.objectives: dict[str, Objective] = {DEFAULT: kind_of(DEFAULT)()}
 
     @classmethod
     def build(
@@ -89,6 +95,8 @@ class SpeechLLM(AdaptedModel):
             start_training(adapter, options, encoder, llm)
         model = cls(encoder, adapter, llm)
         model.answer = options.answer
+        model.objective = parse_objective(options.objective, "" if training else "the checkpoint")
+        model.objectives = {name: kind_of(name)() for name in model.objective}
         return model
 
     def forward(
@@ -100,13 +108,24 @@ class SpeechLLM(AdaptedModel):
         answer: Tensor,
         answer_padding_mask: Tensor,
         utterance: Tensor | None = None,
-    ) -> Tensor:
-        """Logits (B, L, V): column j says what follows the prompt and the answer's first j tokens."""
+        lessons: Lessons | None = None,
+    ) -> Any:
+        """Logits (B, L, V): column j says what follows the prompt and the answer's first j tokens.
+
+        With `lessons`, what each of the objectives makes of the batch, by its name: `Sums`.
+        """
         prefix, seen = self.prompt_embeddings(source, padding_mask, prompt, prompt_padding_mask, utterance)
-        embeddings = torch.cat([prefix, self.llm.embed(answer[:, :-1]).to(prefix)], dim=1)
-        seen = torch.cat([seen, ~answer_padding_mask[:, :-1]], dim=1)
-        columns = torch.arange(prefix.size(1) - 1, embeddings.size(1), device=embeddings.device)
-        return self.llm(embeddings, seen, logits_to_keep=columns)[0]
+
+        def logits() -> Tensor:
+            return self.llm.forced(prefix, seen, answer, answer_padding_mask)
+
+        if lessons is None:
+            return logits()
+        return self.lessons_learned(Stage2Batch(self, answer, answer_padding_mask, lessons, logits))
+
+    def lessons_learned(self, batch: Stage2Batch) -> dict[str, Sums]:
+        """What each of the objectives makes of a batch, by its name."""
+        return {name: objective.sums(batch) for name, objective in self.objectives.items()}
 
     def prompt_embeddings(
         self,
@@ -130,8 +149,21 @@ class SpeechLLM(AdaptedModel):
         """The same with nothing in the speech's place: (B, P - 1, M), and where it is real."""
         if self.adapter.lora is not None:
             self.adapter.lora.install(self.llm.model)
+        return self.prompt_of_text(prompt, prompt_padding_mask)
+
+    def prompt_of_text(self, prompt: Tensor, prompt_padding_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The prompts (B, P) as they are without the place of the speech: (B, P - 1, M), and where it is real."""
         words = self.llm.embed(prompt)
         return splice(words, prompt, prompt_padding_mask, words[:, :0])
+
+    @contextmanager
+    def llm_as_it_came(self) -> Iterator[None]:
+        """The LLM without the LoRA that is trained here."""
+        if self.adapter.lora is None:
+            yield
+            return
+        with self.adapter.lora.switched_off(self.llm.model):
+            yield
 
     def step_decoder(self) -> PromptedLLM:
         return PromptedLLM(self.llm, self.prompt_embeddings)

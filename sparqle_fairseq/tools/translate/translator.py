@@ -12,9 +12,8 @@ import torch
 from sparqle_fairseq.data.answers import prompt_task
 from sparqle_fairseq.data.audio import SAMPLE_RATE, normalize_waveform
 from sparqle_fairseq.data.dataset import pad_sources
-from sparqle_fairseq.data.instructions import SPEECH_PLACE, InstructionSide
+from sparqle_fairseq.data.instructions import InstructionSide
 from sparqle_fairseq.data.manifest import ManifestRow
-from sparqle_fairseq.data.prompts import SPEECH
 from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.contrast import UNHEARD
@@ -173,13 +172,11 @@ class Translator:
         """
         if not isinstance(self.side, InstructionSide):
             raise SparqleError("a checkpoint of stage 1 has no LLM that could read a transcript; give one of stage 2")
-        if any(SPEECH in transcript for transcript in transcripts):
-            raise SparqleError(f"the transcript holds {SPEECH}, which stands for the speech; leave it out")
         silences = [Segment(0, np.zeros(max(1, round(length * SAMPLE_RATE)), np.float32)) for length in seconds]
         source, padding_mask = pad_sources([torch.from_numpy(silence.samples) for silence in silences])
         # Never encoded: the decoder leaves the speech out. It says how long the answer may be.
         nothing = SpeechFeatures(source.to(self.device), padding_mask.to(self.device))
-        sample = self._sample(nothing, silences, target, [transcript.strip() for transcript in transcripts])
+        sample = self._sample(nothing, silences, target, transcripts)
         generator = self._build_generator(replace(self.settings, flag_unheard=False))
         return self._texts(generator, Deaf(self.model, watch), sample)
 
@@ -260,13 +257,13 @@ class Translator:
         side = self.side
         assert isinstance(side, InstructionSide)
         instruction = side.templates.instruction(prompt_task(row, side.style), row.tgt_lang, row.prompt)
-        prompt = side.builder.encode(instruction.replace(SPEECH, f"{transcript}{SPEECH}"))
-        if len(prompt.before) + len(prompt.after) > side.max_tokens:
+        ids = side.reading(instruction, transcript)
+        if len(ids) - 1 > side.max_tokens:
             raise SparqleError(
-                f"the transcript and its instruction have {len(prompt.before) + len(prompt.after)} tokens, but the LLM "
-                f"has room for {side.max_tokens}; shorten the transcript"
+                f"the transcript and its instruction have {len(ids) - 1} tokens, but the LLM has room for "
+                f"{side.max_tokens}; shorten the transcript"
             )
-        return [*prompt.before, SPEECH_PLACE, *prompt.after]
+        return ids
 
     def _build_generator(self, settings: Settings) -> HypothesisGenerator:
         if not settings.sampling and (settings.top_p or settings.top_k):

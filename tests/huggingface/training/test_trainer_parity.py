@@ -130,6 +130,7 @@ def test_from_a_checkpoint_of_stage_1_it_is_the_same(kind, hub_world, tmp_path):
         "transcript first",
         "recomputed",
         "workers",
+        "distilled",
     ],
 )
 def test_what_stage_2_can_be_told_is_the_same(kind, hub_world, tmp_path):
@@ -147,6 +148,7 @@ def test_what_stage_2_can_be_told_is_the_same(kind, hub_world, tmp_path):
         "smoothing": {"answer_label_smoothing": 0.1},
         "layers": {"encoder_layer": "weighted"},
         "transcript first": {"answer": "transcript-first"},
+        "distilled": {"objective": "answer+0.5*distill", "distill_temperature": 2.0},
         "recomputed": {"llm_gradient_checkpointing": True},
     }.get(kind, {})
     if kind == "accumulated":

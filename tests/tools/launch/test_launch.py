@@ -75,13 +75,18 @@ def test_parts_are_merged_in_order_and_a_row_counts_once(tmp_path):
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize(
     ("stage", "more"),
-    [(pretrain_arguments, []), (pretrain_arguments, ["--objective", "stg"]), (finetune_arguments, [])],
-    ids=["stage 1", "stage 1, STG alone", "stage 2"],
+    [
+        (pretrain_arguments, []),
+        (pretrain_arguments, ["--objective", "stg"]),
+        (finetune_arguments, []),
+        (finetune_arguments, ["--objective", "distill"]),
+    ],
+    ids=["stage 1", "stage 1, STG alone", "stage 2", "stage 2, distillation"],
 )
 def test_any_number_of_processes_ends_with_the_same_parameters(twelve, tmp_path, stage, more, processes):
     if stage is finetune_arguments:
         train_here(pretrain_arguments(twelve, tmp_path / "first", updates=1))
-        more = ["--pretrained-adapter", tmp_path / "first" / "checkpoint_last.pt"]
+        more = [*more, "--pretrained-adapter", tmp_path / "first" / "checkpoint_last.pt"]
     for count in (1, processes):
         train_together(twelve, tmp_path, stage, count, 20, *more)
     states = [

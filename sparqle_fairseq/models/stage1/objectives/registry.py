@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, TypeVar
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.stage1.objectives.base import Objective
+from sparqle_fairseq.models.stage1.sums import NAME, parse_sum
 
 PUBLISHED = ("stc", "stm", "stg")
 # Names for sums of objectives.
@@ -17,7 +16,6 @@ SUMS = {"sparqle": PUBLISHED}
 # Heads are made and losses computed in an order, in which random numbers are drawn; a seed gives what it always gave
 # while those that came first keep theirs. Others follow by their names.
 _FIRST = (*PUBLISHED, "stg-outputs", "ctc", "llm-ctc", "adversarial")
-_NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 _KINDS: dict[str, type[Objective]] = {}
 _options_were_read = False
@@ -27,7 +25,7 @@ _Kind = TypeVar("_Kind", bound=type[Objective])
 def register_objective(kind: _Kind) -> _Kind:
     """Class decorator: `--objective` knows this one from now on. Raises `SparqleError`."""
     name, before = kind.name, _KINDS.get(kind.name)
-    if not _NAME.fullmatch(name) or name in SUMS:
+    if not NAME.fullmatch(name) or name in SUMS:
         raise SparqleError(f"an objective cannot be called {name!r}; take small letters, digits and hyphens")
     if before is not None and (before.__module__, before.__qualname__) != (kind.__module__, kind.__qualname__):
         raise SparqleError(f"there is an objective {name!r} already, in {before.__module__}; give yours another name")
@@ -76,35 +74,7 @@ def parse_objective(text: str, trained: str = "") -> dict[str, float]:
         SparqleError: it is no sum of objectives, one of them is not registered or in it twice, or a weight is not a
             number above 0.
     """
-    weights: dict[str, float] = {}
-    known = ", ".join([*SUMS, *(kind.name for kind in kinds())])
-    for term in (term.strip() for term in text.split("+")):
-        before, star, name = (part.strip() for part in term.rpartition("*"))
-        if not _NAME.fullmatch(name) or (star and not before):
-            raise SparqleError(f"--objective {text!r}: {term!r} is not NAME or WEIGHT*NAME; names are {known}")
-        if name not in SUMS and name not in _KINDS:
-            if trained:
-                raise SparqleError(
-                    f"{trained} was trained with --objective {text}, and no objective {name!r} is installed here; "
-                    "import the file that registers it, as with --user-dir"
-                )
-            raise SparqleError(
-                f"--objective {text!r}: {name!r} is unknown; choose from {known}, or register your own first"
-            )
-        try:
-            weight = float(before) if star else 1.0
-        except ValueError as error:
-            raise SparqleError(
-                f"--objective {text!r}: {before!r} is not a number; write the weight of {name} as 0.5*{name}"
-            ) from error
-        if not 0 < weight < math.inf:
-            raise SparqleError(
-                f"--objective {text!r}: the weight of {name} is {before} and must be above 0; leave {name} out instead"
-            )
-        for part in SUMS.get(name, (name,)):
-            if part in weights:
-                raise SparqleError(f"--objective {text!r}: {part} is in it twice; write it once, with one weight")
-            weights[part] = weight
+    weights = parse_sum(text, [kind.name for kind in kinds()], SUMS, trained)
     return {name: weights[name] for name in sorted(weights, key=_place)}
 
 

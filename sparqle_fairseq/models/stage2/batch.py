@@ -1,0 +1,74 @@
+"""What the objectives of stage 2 read of a batch, each thing made once, when it is first asked for.
+
+B utterances, R ids of the prompt with the transcript, L answer tokens, V
+vocabulary of the LLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+# Logits that the LLM makes at a time where it reads transcripts: 128 MB of them in fp32.
+LOGITS_AT_A_TIME = 1 << 25
+
+
+class Lessons(NamedTuple):
+    """What objectives need of a batch beside speech, prompt and answer; None where none of them asks for it."""
+
+    reading: Tensor | None = None  # (B, R) the prompt with the transcript before the speech's place, left-padded
+    reading_padding_mask: Tensor | None = None  # (B, R)
+
+
+class Stage2Batch:
+    """A batch as the objectives see it.
+
+    Args:
+        model: a `SpeechLLM`.
+        answer: ids (B, L), the end of turn last.
+        answer_padding_mask: bool (B, L).
+        lessons: what else there is.
+        logits: makes (B, L, V): column j says what follows the prompt with the speech and the answer's first j tokens.
+    """
+
+    def __init__(
+        self, model: Any, answer: Tensor, answer_padding_mask: Tensor, lessons: Lessons, logits: Callable[[], Tensor]
+    ) -> None:
+        self.model = model
+        self.answer, self.real = answer, ~answer_padding_mask
+        self.lessons = lessons
+        self._logits = logits
+
+    @property
+    def tokens(self) -> Tensor:
+        """How many answer tokens there are."""
+        return self.real.sum()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, L, V) of the LLM that hears the speech."""
+        return self._logits()
+
+    def read_logits(self) -> Iterator[tuple[slice, Tensor]]:
+        """The same of the LLM as it is without LoRA, which reads the transcript: some rows of B, and theirs (b, L, V).
+
+        Without gradient, and so many rows at a time that the logits of all never stand in memory. An LLM that is
+        divided among processes runs once, so that it runs as often in each of them.
+        """
+        reading, padding_mask = self.lessons.reading, self.lessons.reading_padding_mask
+        assert reading is not None, "the batch has no transcripts to read"
+        assert padding_mask is not None
+        llm = self.model.llm
+        size = reading.size(0)
+        if llm.sharding == "none":
+            size = max(1, LOGITS_AT_A_TIME // max(1, self.answer.size(1) * llm.vocab_size))
+        for start in range(0, reading.size(0), size):
+            rows = slice(start, start + size)
+            with torch.no_grad(), self.model.llm_as_it_came():
+                prefix, seen = self.model.prompt_of_text(reading[rows], padding_mask[rows])
+                logits = llm.forced(prefix, seen, self.answer[rows], ~self.real[rows])
+            yield rows, logits
