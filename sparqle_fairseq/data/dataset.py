@@ -60,7 +60,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
     """Rows of one or more manifests, in their order, and batches of them.
 
     What `collater` makes of B utterances. S samples or T frames, W width, L tokens, P prompt ids; every mask is bool
-    and True at padding (`.`). In square brackets what only some objectives of stage 1 ask for.
+    and True at padding (`.`). In square brackets what only some objectives ask for.
 
         id (B,)  nsentences  ntokens  prefix: B lists of ids  reference, language, in stage 2 task: B texts or None
         target (B, L), None where no row has a text
@@ -80,6 +80,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
                 prompt_padding_mask (B, P)
                 answer        (B, L)  | a b c END . . |   the target
                 answer_padding_mask (B, L)
+        [reading, reading_padding_mask (B, R)   of stage 2: the prompt with the transcript before the speech's place]
 
     Args:
         manifests: read manifests; several are concatenated.
