@@ -9,32 +9,41 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "demo"), str(HERE.parent / "whisper_encoder")]
 
+import corpus  # noqa: E402
 import data as demo  # noqa: E402
 import recordings  # noqa: E402
-from pipeline import Command, run_together  # noqa: E402
+from pipeline import Command, CommandFailed, run_together  # noqa: E402
 from recipe import Recipe, tokenizer  # noqa: E402
+
+from sparqle_fairseq.data.prompts import language_name  # noqa: E402
 
 # Folders of the language models: an ordinary one, and the demo's, which has met text spread out as queries come.
 LLMS = {"plain": "llm_plain", "demo": "llm"}
 
 
 class Demo:
-    """Synthetic speech, translated from English into French, and into German without any German in the training."""
+    """Synthetic speech, translated from English into French, and into languages that no training has."""
 
     groups = ("objectives", "losses", "shape", "best-shape", "tasks")
     llms = ("plain", "demo")
     # Score -> the split, the metric and the title of its column.
     scores: Mapping[str, tuple[str, str, str]] = {
-        "fr": ("test_fr", "bleu", "French BLEU"),
-        "de": ("test_de", "bleu", "zero-shot German BLEU"),
+        **{code: (f"test_{code}", "bleu", f"{language_name(code)} BLEU") for code in corpus.LANGUAGES},
         "wer": ("test_asr", "wer", "WER"),
     }
+    # Score that is the mean of others -> those, and its title. They get a table of their own.
+    means: Mapping[str, tuple[tuple[str, ...], str]] = {"zero": (corpus.ZERO_SHOT, "zero-shot BLEU, mean")}
     shape: tuple[object, ...] = ("--query-start", "monotonic")
 
     def prepare(self, folder: Path, seed: int, llm: str, started: float) -> None:
         """Everything that training starts from, where it is not there yet."""
         if not (folder / "features" / "valid_stage2.tsv").exists():
             demo.prepare(folder, seed, started)
+        missing = [split for split, _, _ in self.scores.values() if not (self.test(folder) / f"{split}.tsv").exists()]
+        if missing:
+            raise CommandFailed(
+                f"{folder} has no {', '.join(missing)}: an earlier demo made it; remove it, or give another --out"
+            )
         if not (folder / LLMS[llm] / "config.json").exists():
             run_together([demo.plain_llm(folder, seed, LLMS[llm])], started)
 
@@ -56,6 +65,7 @@ class Human:
         "wer": (recordings.TEST, "wer", "WER"),
         "shuffled": (recordings.CONTROL, "wer", "WER, shuffled audio"),
     }
+    means: Mapping[str, tuple[tuple[str, ...], str]] = {}
     # A query for 80 ms, as many as a recording is long: announcements take 0.6 to 11 seconds.
     shape: tuple[object, ...] = (
         "--query-start", "monotonic", "--query-window-seconds", 0.96, "--queries-per-window", 12,

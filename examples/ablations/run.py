@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -88,12 +89,20 @@ class Ablations:
 
     def show(self, name: str, scores: dict[str, list[dict[str, float]]], costs: dict[str, tuple[float, float]]) -> None:
         """A table and a picture of some arms."""
-        columns = {score: title for score, (_, _, title) in self.corpus.scores.items()}
-        table = summary(scores, costs, self.args.seconds, columns)
+        columns, parts = self.columns()
+        table = summary(scores, costs, self.args.seconds, columns, parts)
         path = self.folder / f"{name}.txt"
         path.write_text(table + "\n", encoding="utf-8")
         draw(scores, path.with_suffix(".png"), columns)
         print(f"\n{name}\n{table}\n\n{path}, {path.with_suffix('.png')}")
+
+    def columns(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Titles of the scores of the main table, and of those that a mean in it is made of."""
+        titles = {score: title for score, (_, _, title) in self.corpus.scores.items()}
+        parts = {part: titles.pop(part) for own, _ in self.corpus.means.values() for part in own}
+        means = {score: title for score, (_, title) in self.corpus.means.items()}
+        errors = {score: titles.pop(score) for score in list(titles) if self.corpus.scores[score][1] == "wer"}
+        return titles | means | errors, parts
 
     @property
     def folder(self) -> Path:
@@ -181,6 +190,7 @@ class Ablations:
             self.call(replace(command, words=[*command.words, *arm.generation]))
         results = read_scores({split: recipe.hypotheses(split) for split, _, _ in self.corpus.scores.values()})
         found = {score: results[split][metric].value for score, (split, metric, _) in self.corpus.scores.items()}
+        found |= {score: mean(found[part] for part in parts) for score, (parts, _) in self.corpus.means.items()}
         found |= {"stage1_updates": updates[0], "stage2_updates": updates[1]}
         write_json(done, found)
         print(f"{arm.name}, seed {seed}: {found}", flush=True)

@@ -23,30 +23,43 @@ def summary(
     costs: Mapping[str, Sequence[float]],
     seconds: float,
     columns: Mapping[str, str],
+    parts: Mapping[str, str] | None = None,
 ) -> str:
-    """Text table of the arms; `columns` are the titles of the scores.
+    """Text table of the arms; `columns` are the titles of the scores, `parts` of those in a second table.
 
     Below it the differences to the first arm. Seeds have corpora and models of their own, which an arm and the first
     share: the differences are taken seed by seed, and spread less than the scores.
     """
-    head = f"{'':<28}" + "".join(f"{title:>36}" for title in columns.values())
-    lines = [head + f"{'updates 1/2':>14}{'ms an update 1/2':>18}"]
+    ends = {"": f"{'updates 1/2':>14}{'ms an update 1/2':>18}"}
     for arm, runs in scores.items():
-        cells = [cell([run[column] for run in runs]) for column in columns]
         updates = f"{runs[0]['stage1_updates']:.0f}/{runs[0]['stage2_updates']:.0f}"
         cost = "/".join(f"{1000 * value:.0f}" if value else "-" for value in costs[arm])
-        lines.append(f"{arm:<28}" + "".join(cells) + f"{updates:>14}{cost:>18}")
+        ends[arm] = f"{updates:>14}{cost:>18}"
+    lines = _lines(scores, columns, ends)
+    if parts:
+        lines += ["", *_lines(scores, parts, {}), ""]
+    lines.append(
+        f"Mean ± half of its 95 % interval over {len(next(iter(scores.values())))} seeds (Student's t), and each seed; "
+        f"{seconds:g} CPU seconds of training an arm."
+    )
+    return "\n".join(lines)
+
+
+def _lines(
+    scores: Mapping[str, Sequence[Mapping[str, float]]], columns: Mapping[str, str], ends: Mapping[str, str]
+) -> list[str]:
+    """Head, arms, differences to the first; `ends` is what stands behind the scores of an arm (\"\": of the head)."""
+    lines = [f"{'':<28}" + "".join(f"{title:>36}" for title in columns.values()) + ends.get("", "")]
+    for arm, runs in scores.items():
+        cells = [cell([run[column] for run in runs]) for column in columns]
+        lines.append(f"{arm:<28}" + "".join(cells) + ends.get(arm, ""))
     (name, first), *others = scores.items()
     if others:
         lines.append(f"Differences to {name}, seed by seed:")
     for arm, runs in others:
         pairs = list(zip(runs, first, strict=True))
         lines.append(f"{arm:<28}" + "".join(cell([run[c] - other[c] for run, other in pairs], "+") for c in columns))
-    lines.append(
-        f"Mean ± half of its 95 % interval over {len(next(iter(scores.values())))} seeds (Student's t), and each seed; "
-        f"{seconds:g} CPU seconds of training an arm."
-    )
-    return "\n".join(lines)
+    return lines
 
 
 def cell(values: Sequence[float], sign: str = "") -> str:

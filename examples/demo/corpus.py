@@ -1,7 +1,7 @@
-"""Makes the demo's sentences: English with French and German, split so that no test sentence is in any training text.
+"""Makes the demo's sentences: English with its translations, split so that no test sentence is in any training text.
 
 `python examples/demo/corpus.py --out build/demo` writes `corpus/{train,valid,test}.tsv`, which are to be spoken, and
-`corpus/text.tsv`, written text for the language model. Columns: en, fr, de.
+`corpus/text.tsv`, written text for the language model. Columns: en, fr, de, es, ja.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from tqdm import tqdm
 
 from sparqle_fairseq.files import read_lines
 
+SEEN = ("fr",)  # what the speech is translated into in training
+ZERO_SHOT = ("de", "es", "ja")  # what is never trained with speech
+LANGUAGES = (*SEEN, *ZERO_SHOT)
 SHORTEST, LONGEST = 6, 10  # English words: two to three seconds of speech
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Sentences to be spoken. No two splits share a sentence in any of the three languages."""
+    """Sentences to be spoken. No two splits share a sentence in any of the languages."""
 
     train: list[Phrase]
     valid: list[Phrase]

@@ -1,7 +1,8 @@
-"""Sentence patterns of the demo's phrase corpus: each builds an English sentence and its two translations.
+"""Sentence patterns of the demo's phrase corpus: each builds an English sentence and its four translations.
 
 The patterns keep to grammar whose every combination is right by construction: agreement, elision and contraction in
-French, case, adjective endings and the place of the verb in German. A pattern makes its choices through `pick`, so
+French, case, adjective endings and the place of the verb in German; spanish.py and japanese.py say what they need. A
+pattern makes its choices through `pick`, so
 that the same code serves random sampling and tests that ask for one sentence.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import japanese as ja
 import lexicon as lex
+import spanish as es
 from lexicon import Adjective, Noun, Person, Phrase, PresentVerb, Verb
 
 Pick = Callable[[Sequence[Any]], Any]
@@ -34,9 +37,15 @@ def capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def sentence(en: str, fr: str, de: str, mark: str = ".") -> Phrase:
+def sentence(en: str, fr: str, de: str, spanish: str, japanese: str, mark: str = ".") -> Phrase:
     """A finished sentence; French sets a space before the question mark."""
-    return Phrase(f"{capital(en)}{mark}", f"{capital(fr)}{' ?' if mark == '?' else mark}", f"{capital(de)}{mark}")
+    return Phrase(
+        f"{capital(en)}{mark}",
+        f"{capital(fr)}{' ?' if mark == '?' else mark}",
+        f"{capital(de)}{mark}",
+        es.sentence(spanish, mark),
+        ja.sentence(japanese),
+    )
 
 
 def fr_elide(word: str, rest: str) -> str:
@@ -94,6 +103,8 @@ def the(noun: Noun, adjective: Adjective | None, case: str) -> Phrase:
         f"the {_en_noun(noun, adjective)}",
         fr_elide(article, name),
         f"{_DE_DEFINITE[case][noun.de_gender]} {german}",
+        es.the(noun, adjective),
+        ja.noun_phrase(noun, adjective),
     )
 
 
@@ -104,15 +115,19 @@ def a(noun: Noun, adjective: Adjective, case: str) -> Phrase:
         f"{'an' if english[0] in _EN_VOWELS else 'a'} {english}",
         f"{'un' if noun.fr_gender == 'm' else 'une'} {_fr_noun(noun, adjective)}",
         f"{_DE_A[case][noun.de_gender]} {adjective.de}{_DE_MIXED[case][noun.de_gender]} {noun.de}",
+        es.a(noun, adjective),
+        ja.noun_phrase(noun, adjective),
     )
 
 
-def several(number: Phrase, noun: Noun, adjective: Adjective) -> Phrase:
-    """`two red cars` (German nominative and accusative are alike)."""
+def several(number: Phrase, noun: Noun, adjective: Adjective, particle: str) -> Phrase:
+    """`two red cars` (German nominative and accusative are alike); `particle` is that of Japanese, を or が."""
     return Phrase(
         f"{number.en} {adjective.en} {noun.en_plural}",
         f"{number.fr} {_fr_noun(noun, adjective, plural=True)}",
         f"{number.de} {adjective.de}e {noun.de_plural}",
+        f"{number.es} {es.noun_phrase(noun, adjective, plural=True)}",
+        ja.counted(number, noun, adjective, particle),
     )
 
 
@@ -120,7 +135,13 @@ def spot(preposition: Phrase, noun: Noun) -> Phrase:
     """`under the table`."""
     place = the(noun, None, "dat")
     french = f"à côté {fr_de(place.fr)}" if preposition is lex.NEXT_TO else f"{preposition.fr} {place.fr}"
-    return Phrase(f"{preposition.en} {place.en}", french, f"{preposition.de} {place.de}")
+    return Phrase(
+        f"{preposition.en} {place.en}",
+        french,
+        f"{preposition.de} {place.de}",
+        es.contracted(preposition.es, place.es),
+        f"{place.ja}の{preposition.ja}",
+    )
 
 
 def _en_noun(noun: Noun, adjective: Adjective | None) -> str:
@@ -140,7 +161,8 @@ def _coloured(pick: Pick, nouns: Sequence[Noun], case: str) -> tuple[Noun, Phras
 
 
 def _present(verb: PresentVerb, person: Person) -> Phrase:
-    return Phrase(verb.en[person.number], verb.fr[person.number], verb.de[person.number])
+    index = person.number
+    return Phrase(verb.en[index], verb.fr[index], verb.de[index], verb.es[index], verb.ja)
 
 
 def past_event(pick: Pick) -> Phrase:
@@ -150,16 +172,22 @@ def past_event(pick: Pick) -> Phrase:
     have = _present(lex.HAVE, person)
     french = f"{fr_subject(person, have.fr)} {verb.fr_participle} {thing.fr}"
     english = f"{person.en} {verb.en_past} {thing.en}"
+    spanish = f"{es.subject(person, es.past(verb, person))} {thing.es}"
+    japanese = f"{thing.ja}を{ja.past(verb.ja)}"
     if pick((True, False)):
         return sentence(
             f"{time.en} {english}",
             f"{time.fr}, {french}",
             f"{time.de} {have.de} {person.de} {thing.de} {verb.de_participle}",
+            f"{time.es} {spanish}",
+            ja.told(time.ja, person, japanese, front=True),
         )
     return sentence(
         f"{english} {time.en}",
         f"{french} {time.fr}",
         f"{person.de} {have.de} {time.de} {thing.de} {verb.de_participle}",
+        f"{spanish} {time.es}",
+        ja.told(time.ja, person, japanese, front=False),
     )
 
 
@@ -170,27 +198,36 @@ def future_event(pick: Pick) -> Phrase:
     french = fr_subject(person, verb.fr_future + lex.FR_FUTURE_ENDINGS[person.number])
     german = lex.DE_FUTURE[person.number]
     english = f"{person.en} will {verb.en} {thing.en}"
+    spanish = f"{es.subject(person, es.future(verb, person))} {thing.es}"
+    japanese = f"{thing.ja}を{verb.ja.stem}ます"
     if pick((True, False)):
         return sentence(
             f"{time.en} {english}",
             f"{time.fr}, {french} {thing.fr}",
             f"{time.de} {german} {person.de} {thing.de} {verb.de}",
+            f"{time.es} {spanish}",
+            ja.told(time.ja, person, japanese, front=True),
         )
     return sentence(
         f"{english} {time.en}",
         f"{french} {thing.fr} {time.fr}",
         f"{person.de} {german} {time.de} {thing.de} {verb.de}",
+        f"{spanish} {time.es}",
+        ja.told(time.ja, person, japanese, front=False),
     )
 
 
 def wish(pick: Pick) -> Phrase:
     """The boy wants to find the small key. / We must clean the white table."""
     person, verb = pick(lex.SUBJECTS), pick(lex.EVENT_VERBS)
-    modal, thing = _present(pick(lex.MODALS), person), _object(pick, verb.objects)
+    kind = pick(lex.MODALS)
+    modal, thing = _present(kind, person), _object(pick, verb.objects)
     return sentence(
         f"{person.en} {modal.en} {verb.en} {thing.en}",
         f"{fr_subject(person, modal.fr)} {verb.fr} {thing.fr}",
         f"{person.de} {modal.de} {thing.de} {verb.de}",
+        f"{es.subject(person, modal.es)} {verb.es} {thing.es}",
+        f"{person.ja}は{thing.ja}を{ja.with_modal(kind, verb, person)}",
     )
 
 
@@ -199,11 +236,14 @@ def sighting(pick: Pick) -> Phrase:
     person, verb = pick(lex.SUBJECTS), pick((lex.SEE, lex.FIND, lex.LOSE))
     noun, have = pick(verb.objects if verb is not lex.SEE else lex.ANIMALS), _present(lex.HAVE, person)
     adjective, scene = pick(noun.adjectives), pick(lex.SCENES)
-    thing = several(pick(lex.NUMBERS), noun, adjective) if pick((True, False)) else a(noun, adjective, "acc")
+    many = pick((True, False))
+    thing = several(pick(lex.NUMBERS), noun, adjective, "を") if many else a(noun, adjective, "acc")
     return sentence(
         f"{person.en} {verb.en_past} {thing.en} {scene.en}",
         f"{fr_subject(person, have.fr)} {verb.fr_participle} {thing.fr} {scene.fr}",
         f"{person.de} {have.de} {scene.de} {thing.de} {verb.de_participle}",
+        f"{es.subject(person, es.past(verb, person))} {thing.es} {scene.es}",
+        f"{person.ja}は{scene.ja}{thing.ja}{'' if many else 'を'}{ja.past(ja.verb_of(verb, noun))}",
     )
 
 
@@ -213,12 +253,14 @@ def possession(pick: Pick) -> Phrase:
     have = _present(lex.HAVE, person)
     outside = pick((True, False))
     noun = pick(lex.ANIMALS if outside else lex.COUNTED_THINGS)
-    things = several(pick(lex.NUMBERS), noun, pick(noun.adjectives))
+    things = several(pick(lex.NUMBERS), noun, pick(noun.adjectives), "を")
     place = spot(*pick(lex.SPOTS_OUTSIDE[:6] if outside else lex.SPOTS_INSIDE))
     return sentence(
         f"{person.en} {have.en} {things.en} {place.en}",
         f"{fr_subject(person, have.fr)} {things.fr} {place.fr}",
         f"{person.de} {have.de} {place.de} {things.de}",
+        f"{es.subject(person, have.es)} {things.es} {place.es}",
+        f"{person.ja}は{place.ja}{'で' if outside else 'に'}{things.ja}{'飼って' if outside else '置いて'}います",
     )
 
 
@@ -233,12 +275,16 @@ def animal_place(pick: Pick) -> Phrase:
             f"why is {beast.en} {doing.en} {place.en}",
             f"pourquoi est-ce que {beast.fr} {doing.fr} {place.fr}",
             f"warum {doing.de} {beast.de} {place.de}",
+            f"por qué está {doing.es} {beast.es} {place.es}",
+            f"{beast.ja}はなぜ{place.ja}で{doing.ja}る{ja.WHY}",
             "?",
         )
     return sentence(
         f"{beast.en} is {doing.en} {place.en}",
         f"{beast.fr} {doing.fr} {place.fr}",
         f"{beast.de} {doing.de} {place.de}",
+        f"{beast.es} está {doing.es} {place.es}",
+        f"{beast.ja}は{place.ja}で{doing.ja}ます",
     )
 
 
@@ -250,11 +296,19 @@ def there_is(pick: Pick) -> Phrase:
     if pick((True, False)):
         thing = a(noun, adjective, "nom")
         return sentence(
-            f"there is {thing.en} {place.en}", f"il y a {thing.fr} {place.fr}", f"{place.de} ist {thing.de}"
+            f"there is {thing.en} {place.en}",
+            f"il y a {thing.fr} {place.fr}",
+            f"{place.de} ist {thing.de}",
+            f"hay {thing.es} {place.es}",
+            f"{place.ja}に{thing.ja}が{ja.there(noun)}",
         )
-    things = several(pick(lex.NUMBERS), noun, adjective)
+    things = several(pick(lex.NUMBERS), noun, adjective, "が")
     return sentence(
-        f"there are {things.en} {place.en}", f"il y a {things.fr} {place.fr}", f"{place.de} sind {things.de}"
+        f"there are {things.en} {place.en}",
+        f"il y a {things.fr} {place.fr}",
+        f"{place.de} sind {things.de}",
+        f"hay {things.es} {place.es}",
+        f"{place.ja}に{things.ja}{ja.there(noun)}",
     )
 
 
@@ -264,13 +318,23 @@ def owned(pick: Pick) -> Phrase:
     thing = the(noun, pick(noun.adjectives), "nom")
     english = f"{owner.en}'s {thing.en.removeprefix('the ')}"
     french, german = f"{thing.fr} {fr_de(owner.fr)}", f"{thing.de} {owner.de_genitive}"
+    spanish, japanese = f"{thing.es} {es.contracted('de', owner.es)}", f"{owner.ja}の{thing.ja}"
     if pick((True, False, False, False)):
-        return sentence(f"where is {english}", f"où est {french}", f"wo ist {german}", "?")
+        return sentence(
+            f"where is {english}",
+            f"où est {french}",
+            f"wo ist {german}",
+            f"dónde está {spanish}",
+            f"{japanese}はどこにありますか",
+            "?",
+        )
     place = spot(*pick(lex.SPOTS_INSIDE))
     return sentence(
         f"{english} is {place.en}",
         f"{french} est {place.fr}",
         f"{german} ist {place.de}",
+        f"{spanish} está {place.es}",
+        f"{japanese}は{place.ja}にあります",
     )
 
 
@@ -284,28 +348,40 @@ def gift(pick: Pick) -> Phrase:
     english = f"{person.en} {verb.en_past} {receiver.en} {thing.en}"
     french = f"{fr_subject(person, have.fr)} {verb.fr_participle} {thing.fr} {fr_to(receiver.fr)}"
     german = f"{receiver.de_dative} {thing.de} {verb.de_participle}"
+    spanish, japanese = es.given(verb, person, thing.es, receiver), f"{receiver.ja}に{thing.ja}を{ja.past(verb.ja)}"
     if pick((True, False)):
         time = pick(lex.PAST_TIMES[:3])
-        return sentence(f"{time.en} {english}", f"{time.fr}, {french}", f"{time.de} {have.de} {person.de} {german}")
-    return sentence(english, french, f"{person.de} {have.de} {german}")
+        return sentence(
+            f"{time.en} {english}",
+            f"{time.fr}, {french}",
+            f"{time.de} {have.de} {person.de} {german}",
+            f"{time.es} {spanish}",
+            ja.told(time.ja, person, japanese, front=True),
+        )
+    return sentence(english, french, f"{person.de} {have.de} {german}", spanish, f"{person.ja}は{japanese}")
 
 
 def journey(pick: Pick) -> Phrase:
     """Anna went to the station this morning. (French needs the gender, so neither I nor we.)"""
     person, goal, time = pick(lex.THIRD), pick(lex.GOALS), pick(lex.PAST_TIMES)
     be = _present(lex.BE, person)
-    participle = "allé" + ("e" if person.fr_feminine else "") + ("s" if person.plural else "")
+    participle = "allé" + ("e" if person.feminine else "") + ("s" if person.plural else "")
     french = f"{person.fr} {be.fr} {participle} {goal.fr}"
+    spanish, japanese = f"{person.es} {lex.ES_WENT[person.number]} {goal.es}", f"{goal.ja}行きました"
     if pick((True, False)):
         return sentence(
             f"{time.en} {person.en} went {goal.en}",
             f"{time.fr}, {french}",
             f"{time.de} {be.de} {person.de} {goal.de} gegangen",
+            f"{time.es} {spanish}",
+            ja.told(time.ja, person, japanese, front=True),
         )
     return sentence(
         f"{person.en} went {goal.en} {time.en}",
         f"{french} {time.fr}",
         f"{person.de} {be.de} {time.de} {goal.de} gegangen",
+        f"{spanish} {time.es}",
+        ja.told(time.ja, person, japanese, front=False),
     )
 
 
@@ -317,12 +393,14 @@ def company(pick: Pick) -> Phrase:
         friend = the(noun, pick(noun.adjectives), "dat")
     else:
         other = pick([other for other in lex.NAMED if other is not person])
-        friend = Phrase(other.en, other.fr, other.de_dative)
+        friend = Phrase(other.en, other.fr, other.de_dative, other.es, other.ja)
     go = _present(lex.GO, person)
     return sentence(
         f"{person.en} {go.en} going {goal.en} with {friend.en}",
         f"{fr_subject(person, go.fr)} {goal.fr} avec {friend.fr}",
         f"{person.de} {go.de} mit {friend.de} {goal.de}",
+        f"{es.subject(person, go.es)} {goal.es} con {friend.es}",
+        f"{person.ja}は{friend.ja}と一緒に{goal.ja}{go.ja}ます",
     )
 
 
@@ -330,12 +408,17 @@ def habit(pick: Pick) -> Phrase:
     """Every morning we drink coffee in the kitchen."""
     person, time = pick(lex.SUBJECTS), pick(lex.HABIT_TIMES)
     drinks = pick((True, False))
-    verb, what = _present(lex.DRINK if drinks else lex.EAT, person), pick(lex.DRINKS if drinks else lex.FOODS)
+    kind = lex.DRINK if drinks else lex.EAT
+    verb, what = _present(kind, person), pick(lex.DRINKS if drinks else lex.FOODS)
     place = pick(lex.ROOMS)
     english = f"{person.en} {verb.en} {what.en} {place.en}"
     french = f"{fr_subject(person, verb.fr)} {what.fr} {place.fr}"
     return sentence(
-        f"{time.en} {english}", f"{time.fr}, {french}", f"{time.de} {verb.de} {person.de} {place.de} {what.de}"
+        f"{time.en} {english}",
+        f"{time.fr}, {french}",
+        f"{time.de} {verb.de} {person.de} {place.de} {what.de}",
+        f"{time.es} {es.subject(person, verb.es)} {what.es} {place.es}",
+        ja.told(time.ja, person, f"{place.ja}{what.ja}を{ja.takes(kind, what)}ます", front=True),
     )
 
 
@@ -348,16 +431,24 @@ def never(pick: Pick) -> Phrase:
     noun = what.fr.removeprefix("du ").removeprefix("de la ").removeprefix("de l'")
     negated = f"{fr_elide('ne', verb.fr)} jamais {fr_de(noun)}"
     english = f"{person.en} never {verb.en} {what.en}"
+    spanish = f"{es.subject(person, f'nunca {verb.es}')} {what.es}"
+    japanese = f"決して{what.ja}を{ja.takes(kind, what)}ません"
     if kind is lex.BUY_NOW:
         place = lex.MARKET
         return sentence(
             f"{english} {place.en}",
             f"{person.fr} {negated} {place.fr}",
             f"{person.de} {verb.de} {place.de} nie {what.de}",
+            f"{spanish} {place.es}",
+            f"{person.ja}は{place.ja}{japanese}",
         )
     time = pick(lex.DAY_PARTS)
     return sentence(
-        f"{english} {time.en}", f"{person.fr} {negated} {time.fr}", f"{person.de} {verb.de} {time.de} nie {what.de}"
+        f"{english} {time.en}",
+        f"{person.fr} {negated} {time.fr}",
+        f"{person.de} {verb.de} {time.de} nie {what.de}",
+        f"{spanish} {time.es}",
+        ja.told(time.ja, person, japanese, front=False),
     )
 
 
@@ -368,11 +459,13 @@ def feeling(pick: Pick) -> Phrase:
     noun, he = pick(verb.objects), person.pronoun
     thing = the(noun, pick(noun.adjectives), "acc")
     be, have = _present(lex.BE, person), _present(lex.HAVE, person)
-    adjective = mood.fr[2 if person.plural else int(person.fr_feminine)]
+    form = 2 if person.plural else int(person.feminine)
     return sentence(
         f"{person.en} {be.en} {mood.en} because {he.en} {verb.en_past} {thing.en}",
-        f"{person.fr} {be.fr} {adjective} parce {fr_elide('que', he.fr)} {have.fr} {verb.fr_participle} {thing.fr}",
+        f"{person.fr} {be.fr} {mood.fr[form]} parce {fr_elide('que', he.fr)} {have.fr} {verb.fr_participle} {thing.fr}",
         f"{person.de} {be.de} {mood.de}, weil {he.de} {thing.de} {verb.de_participle} {have.de}",
+        f"{person.es} {be.es} {mood.es[form]} porque {es.past(verb, person)} {thing.es}",
+        f"{person.ja}は{thing.ja}を{ja.verb_of(verb, noun).plain_past}ので、{mood.ja}",
     )
 
 
@@ -381,11 +474,13 @@ def comparison(pick: Pick) -> Phrase:
     nouns = pick((lex.LARGE_THINGS, lex.ANIMALS, lex.OWN_THINGS))
     first, one = _coloured(pick, nouns, "nom")
     _, other = _coloured(pick, [noun for noun in nouns if noun is not first], "nom")
-    english, french, german = pick(lex.COMPARATIVES)
+    more = pick(lex.COMPARATIVES)
     return sentence(
-        f"{one.en} is {english} than {other.en}",
-        f"{one.fr} est {french[first.fr_gender == 'f']} que {other.fr}",
-        f"{one.de} ist {german} als {other.de}",
+        f"{one.en} is {more.en} than {other.en}",
+        f"{one.fr} est {more.fr[first.fr_gender == 'f']} que {other.fr}",
+        f"{one.de} ist {more.de} als {other.de}",
+        f"{one.es} es {more.es[first.es_gender == 'f']} que {other.es}",
+        f"{one.ja}は{other.ja}より{more.ja[first.living]}",
     )
 
 
@@ -397,12 +492,22 @@ def weather(pick: Pick) -> Phrase:
     english = f"it {'will ' + kind.en_future if future else kind.en_past} in {city.en}"
     french = kind.fr_future if future else kind.fr_past
     verb, end = ("wird", kind.de_infinitive) if future else kind.de_past
+    spanish = kind.es_future if future else kind.es_past
+    place, japanese = f"{city.ja}{kind.ja_place}", kind.ja_future if future else kind.ja_past
     if front:
         return sentence(
-            f"{time.en} {english}", f"{time.fr}, {french} à {city.fr}", f"{time.de} {verb} es in {city.de} {end}"
+            f"{time.en} {english}",
+            f"{time.fr}, {french} à {city.fr}",
+            f"{time.de} {verb} es in {city.de} {end}",
+            f"{time.es} {spanish} en {city.es}",
+            f"{time.ja}、{place}{japanese}",
         )
     return sentence(
-        f"{english} {time.en}", f"{french} {time.fr} à {city.fr}", f"es {verb} {time.de} in {city.de} {end}"
+        f"{english} {time.en}",
+        f"{french} {time.fr} à {city.fr}",
+        f"es {verb} {time.de} in {city.de} {end}",
+        f"{spanish} en {city.es} {time.es}",
+        f"{place}{ja.timed(time.ja)}{japanese}",
     )
 
 
@@ -412,16 +517,21 @@ def timetable(pick: Pick) -> Phrase:
     time = pick((lex.FUTURE_TIMES[0], *lex.WEEKDAYS))
     french, german = f"{time.fr} à {hour.fr} heures", f"{time.de} um {hour.de} Uhr"
     english = f"{time.en} at {hour.en} o'clock"
+    spanish, japanese = f"{time.es} a las {hour.es}", f"{time.ja.removesuffix('に')}の{hour.ja}時に"
     if pick((True, False)):
         return sentence(
             f"{vehicle.en} to {city.en} leaves {english}",
             f"{vehicle.fr} pour {city.fr} part {french}",
             f"{vehicle.de} nach {city.de} {de_leaves} {german} ab",
+            f"{vehicle.es} a {city.es} sale {spanish}",
+            f"{city.ja}行きの{vehicle.ja}は{japanese}出発します",
         )
     return sentence(
         f"{vehicle.en} from {city.en} arrives {english}",
         f"{vehicle.fr} {fr_de(city.fr)} arrive {french}",
         f"{vehicle.de} aus {city.de} kommt {german} an",
+        f"{vehicle.es} de {city.es} llega {spanish}",
+        f"{city.ja}からの{vehicle.ja}は{japanese}到着します",
     )
 
 
@@ -432,19 +542,25 @@ def question(pick: Pick) -> Phrase:
     noun, have = pick(verb.objects), _present(lex.HAVE, person)
     thing = the(noun, pick(noun.adjectives), "acc")
     french = f"{fr_asked(person, have.fr)} {verb.fr_participle} {thing.fr}"
+    spanish = f"{es.asked(es.past(verb, person), person)} {thing.es}"
     if pick((True, False)):
         time = pick(lex.PAST_TIMES[:5])
         return sentence(
             f"did {person.en} {verb.en} {thing.en} {time.en}",
             f"{french} {time.fr}",
             f"{have.de} {person.de} {time.de} {thing.de} {verb.de_participle}",
+            f"{spanish} {time.es}",
+            ja.told(time.ja, person, f"{thing.ja}を{ja.past(verb.ja)}か", front=False),
             "?",
         )
-    word = pick((Phrase("where", "où", "wo"), Phrase("when", "quand", "wann"), Phrase("why", "pourquoi", "warum")))
+    word = pick(lex.ASKING)
+    japanese = f"{verb.ja.plain_past}{ja.WHY}" if word is lex.WHY else f"{ja.past(verb.ja)}か"
     return sentence(
         f"{word.en} did {person.en} {verb.en} {thing.en}",
         f"{word.fr} {french}",
         f"{word.de} {have.de} {person.de} {thing.de} {verb.de_participle}",
+        f"{word.es} {spanish}",
+        f"{person.ja}は{word.ja}{thing.ja}を{japanese}",
         "?",
     )
 

@@ -1,12 +1,13 @@
-"""Trains the demo's language model on text: it transcribes English and translates it into French and German.
+"""Trains the demo's language model on text: it transcribes English and translates it into all languages of the corpus.
 
 `python examples/demo/lm.py --out build/demo` reads `corpus/text.tsv` and writes a Hugging Face directory, `llm/`.
 The prompts are those that the plugin builds for speech, with the embedded English words in the place of the speech.
 A model that had only met words in a row would take an adapter's query vectors for noise, so the words do not stand in
 a row here: `spread` lays them out in order over more places than there are words, some places repeat a word or stay
-empty, and the embeddings get noise. French and German are read from the same input, which is what lets an adapter that
-has only learned French reach German through the instruction. `--plain` trains an ordinary model, which has met words in
-a row and nothing else; asked for it, it writes the sentence before the translation (`--answer transcript-first`).
+empty, and the embeddings get noise. All languages are read from the same input, which is what lets an adapter that
+has only learned French reach the others through the instruction. `--plain` trains an ordinary model, which has met
+words in a row and nothing else; asked for it, it writes the sentence before the translation (`--answer
+transcript-first`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch
 
 import numpy as np
-import sacrebleu
 import torch
-from corpus import check_disjoint, read_rows
+from corpus import LANGUAGES, check_disjoint, read_rows
 from lexicon import Phrase
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from sparqle_fairseq.data.answers import BOTH, transcript_first
 from sparqle_fairseq.data.prompts import Prompt, PromptBuilder
 from sparqle_fairseq.data.torchaudio_import import ensure_torchaudio
 from sparqle_fairseq.data.wordings import PromptTemplates
+from sparqle_fairseq.scoring.scores import score
 
 ensure_torchaudio()  # before transformers, whose models import torchaudio
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
@@ -43,7 +44,7 @@ CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-TASKS = {"en": "transcription", "fr": "translation", "de": "translation"}
+TASKS = {"en": "transcription", **dict.fromkeys(LANGUAGES, "translation")}
 BOTH_SHARE = 0.25  # of an ordinary model's translations that the sentence itself goes before
 MAX_PLACES = 28  # places that the words are spread over, at most
 EMPTY = -1
@@ -139,7 +140,7 @@ class Examples:
         sequences = []
         for _ in range(size):
             row = self.rng.randrange(len(self.sources))
-            lang = self.rng.choice([lang for lang in ("en", "fr", "fr", "de", "de") if self.answers[lang][row]])
+            lang = self.rng.choice([lang for lang in ("en", *LANGUAGES, *LANGUAGES) if self.answers[lang][row]])
             both = lang in self.answers_after and self.rng.random() < BOTH_SHARE
             prompt, slots = self.prompt(lang, self.rng, both), self.lay_out(self.sources[row], self.rng)
             answer = [*(self.answers_after if both else self.answers)[lang][row], self.builder.end_of_turn]
@@ -230,7 +231,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=1600, help="tokens")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch", type=int, default=32, help="examples a step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--noise", type=float, default=0.5, help="strongest noise at the source, relative to the words")
@@ -278,8 +279,8 @@ def main() -> None:
         if not all(references):
             continue  # text without translations
         answers = translate(model, tokenizer, examples, [row.en for row in held_out["test"]], lang)
-        score = sacrebleu.corpus_bleu(answers, [references]).score
-        print(f"held-out text, {len(answers)} sentences, English to {lang}: BLEU {score:.1f}")
+        bleu = score(references, answers, ["bleu"])["bleu"]
+        print(f"held-out text, {len(answers)} sentences, English to {lang}: BLEU {bleu}")
         print(f"  {answers[0]}\n  {references[0]}")
 
 

@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: one thread for ea
 
 import numpy as np
 import soundfile
-from corpus import read_rows
+from corpus import LANGUAGES, SEEN, read_rows
 from lexicon import Phrase
 from scipy.signal import resample_poly
 from tqdm import tqdm
@@ -137,15 +137,12 @@ def main() -> None:
     manifests: dict[str, tuple[list[Utterance], tuple[str, ...]]] = {
         "train_stage1": (train, ("en",)),
         "valid_stage1": (valid, ("en",)),
-        "train_stage2": (train, ("en", "fr")),
-        "valid_stage2": (valid, ("en", "fr")),
-        "test_asr": (test, ("en",)),
-        "test_fr": (test, ("fr",)),
-        "test_de": (test, ("de",)),
-        "test_asr_shuffled": (shuffled, ("en",)),
-        "test_fr_shuffled": (shuffled, ("fr",)),
-        "test_de_shuffled": (shuffled, ("de",)),
+        "train_stage2": (train, ("en", *SEEN)),
+        "valid_stage2": (valid, ("en", *SEEN)),
     }
+    for name, lang in {"asr": "en", **dict(zip(LANGUAGES, LANGUAGES, strict=True))}.items():
+        manifests[f"test_{name}"] = (test, (lang,))
+        manifests[f"test_{name}_shuffled"] = (shuffled, (lang,))
     for name, (utterances, languages) in manifests.items():
         write_manifest(args.out / "manifests" / f"{name}.tsv", utterances, languages)
     hours = sum(item.n_frames for item in spoken.values()) / SAMPLE_RATE / 3600

@@ -62,8 +62,9 @@ def main() -> None:
     held_out = {"valid": transcripts(manifests / "valid_stage1.tsv"), "test": transcripts(manifests / "test_asr.tsv")}
     training = transcripts(manifests / "train_stage1.tsv")
     text = text_corpus(training, [each for part in held_out.values() for each in part], args.size, args.seed)
+    untranslated = [""] * (len(Phrase._fields) - 1)
     for name, lines in {**held_out, "text": text}.items():
-        write_rows(args.out / "corpus" / f"{name}.tsv", [Phrase(line, "", "") for line in lines])
+        write_rows(args.out / "corpus" / f"{name}.tsv", [Phrase(line, *untranslated) for line in lines])
         print(f"{name}: {len(lines)} sentences, {len(set(lines))} different")
 
 

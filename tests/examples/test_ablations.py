@@ -73,15 +73,18 @@ def test_the_interval_is_students():
 
 def test_the_table_has_every_arm_and_seed(tmp_path):
     def run(score):
-        return {"fr": score, "de": score - 10, "wer": 50 - score, "stage1_updates": 30, "stage2_updates": 70}
+        found = {"fr": score, "zero": score - 10, "de": score - 8, "ja": score - 12}
+        return {**found, "stage1_updates": 30, "stage2_updates": 70}
 
     scores = {"none": [run(20), run(22)], "llm-ctc": [run(40), run(41)]}
-    columns = {"fr": "French BLEU", "de": "German BLEU"}
-    table = summary(scores, {"none": (0.0, 0.1), "llm-ctc": (0.05, 0.1)}, 60, columns)
-    line, difference = (line for line in table.splitlines() if line.startswith("llm-ctc"))
+    columns, parts = {"fr": "French BLEU", "zero": "zero-shot BLEU"}, {"de": "German BLEU", "ja": "Japanese BLEU"}
+    table = summary(scores, {"none": (0.0, 0.1), "llm-ctc": (0.05, 0.1)}, 60, columns, parts)
+    line, difference, part, _ = (line for line in table.splitlines() if line.startswith("llm-ctc"))
     assert "40.5 ±6.4 (40.0 41.0)" in line
     assert line.endswith("50/100")
     assert "+19.5 ±6.4 (+20.0 +19.0)" in difference
+    assert part.split() == ["llm-ctc", "32.5", "±6.4", "(32.0", "33.0)", "28.5", "±6.4", "(28.0", "29.0)"]
+    assert table.index("zero-shot BLEU") < table.index("German BLEU") < table.index("Mean ±")
     draw(scores, tmp_path / "table.png", columns)
     assert (tmp_path / "table.png").read_bytes()[1:4] == b"PNG"
 
@@ -107,7 +110,8 @@ def test_one_command_ends_with_a_table_of_each_group_and_one_of_all(tmp_path, mo
 
     def train(arm, seed, _costs):
         trained.append((arm.name, seed))
-        return {"fr": 40.0 + seed, "de": 20.0, "wer": 30.0, "stage1_updates": 30, "stage2_updates": 70}
+        zero = {"de": 20.0, "es": 25.0, "ja": 30.0, "zero": 25.0}
+        return {"fr": 40.0 + seed, **zero, "wer": 30.0, "stage1_updates": 30, "stage2_updates": 70}
 
     monkeypatch.setattr(ablations, "costs", lambda: dict.fromkeys(ARMS, (0.1, 0.1)))
     monkeypatch.setattr(ablations, "train_and_score", train)
@@ -134,6 +138,14 @@ def test_every_arm_of_a_corpus_becomes_commands_with_its_own_folders(name, tmp_p
         if arm.stage1 is not None:
             assert "{llm}" not in recipe.stage1().line
             assert "--query-start monotonic" in recipe.stage1().line
+
+
+def test_data_of_an_earlier_demo_is_refused_before_anything_is_trained(tmp_path):
+    for split in ("features/valid_stage2", "manifests/test_asr", "manifests/test_fr", "manifests/test_de"):
+        (tmp_path / split).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{split}.tsv").touch()
+    with pytest.raises(RUNNER.CommandFailed, match="has no test_es, test_ja: an earlier demo made it; remove it"):
+        CORPORA["demo"].prepare(tmp_path, 1, "plain", 0.0)
 
 
 def test_text_for_the_language_model_of_human_speech_holds_no_test_sentence():

@@ -15,8 +15,8 @@ from lexicon import Phrase
 from sparqle_fairseq.data.answers import final_text
 
 ROWS = [
-    Phrase("a red cat", "un chat rouge", "eine rote Katze"),
-    Phrase("the blue house", "la maison bleue", "das Haus"),
+    Phrase("a red cat", "un chat rouge", "eine rote Katze", "un gato rojo", "赤い猫"),
+    Phrase("the blue house", "la maison bleue", "das Haus", "la casa azul", "青い家"),
 ]
 
 
@@ -34,7 +34,7 @@ def answers(examples, count=200):
 def test_an_ordinary_model_also_learns_to_write_the_sentence_before_its_translation(tokenizer):
     found = answers(lm.Examples(ROWS, tokenizer, seed=1, plain=True))
     both = {text for text in found if "\n" in text}
-    assert both == {f"{row.en}\n{other}" for row in ROWS for other in (row.fr, row.de)}
+    assert both == {f"{row.en}\n{other}" for row in ROWS for other in row[1:]}
     assert {final_text(text, "transcript-first") for text in both} == {other for row in ROWS for other in row[1:]}
     assert found - both == {text for row in ROWS for text in row}
 
@@ -44,7 +44,7 @@ def test_the_demos_model_learns_single_answers(tokenizer):
 
 
 def test_text_without_translations_is_repeated_only(tokenizer):
-    bare = [Phrase(row.en, "", "") for row in ROWS]
+    bare = [Phrase(row.en, *[""] * 4) for row in ROWS]
     assert answers(lm.Examples(bare, tokenizer, seed=1, plain=True)) == {row.en for row in ROWS}
 
 
