@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.search import StepDecoder
 
 # Returns to let the search go on, or raises what ends it.
@@ -30,6 +31,9 @@ class Watched:
 
     def reorder(self, state: Any, rows: Tensor) -> Any:
         return self.decoder.reorder(state, rows)
+
+    def not_finite(self) -> SparqleError:
+        return self.decoder.not_finite()
 
 
 class Interruptible:

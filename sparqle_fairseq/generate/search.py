@@ -1,26 +1,31 @@
 """Beam search and sampling over any decoder that gives logits token by token.
 
 B utterances, K beams, V vocabulary. An utterance's hypotheses depend on nothing else in its batch: limits, finished
-beams and random numbers are its own.
+beams and random numbers are its own. Each token costs one wait for the device, where what was found is read
+(`Candidates.read`); the numbers that the next step needs stay there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import count
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sparqle_fairseq.generate.limits import Ended, Limits
-from sparqle_fairseq.generate.rules import force_prefixes, free_tokens, only, penalize_repeats
-from sparqle_fairseq.generate.sampling import draw
-from sparqle_fairseq.generate.stopping import Stopped, Stopping, StopTexts, mask_of, scores_of
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.candidates import Candidates, Going, NextTokens, Row
+from sparqle_fairseq.generate.hypotheses import Answers, Hypothesis
+from sparqle_fairseq.generate.limits import Limits
+from sparqle_fairseq.generate.settings import SearchSettings
+from sparqle_fairseq.generate.stopping import Stopped, Stopping, StopTexts, mask_of
+
+__all__ = ["EnsembleDecoder", "Hypothesis", "SearchSettings", "StepDecoder", "ensemble", "search"]
 
 
 class StepDecoder(Protocol):
-    """A model that answers with the logits of the next token."""
+    """A model that answers with the logits of the next token, in any precision."""
 
     vocab_size: int
 
@@ -33,33 +38,15 @@ class StepDecoder(Protocol):
         ...
 
     def reorder(self, state: Any, rows: Tensor) -> Any:
-        """The state with row i replaced by what was row `rows[i]`; rows may be repeated or left out."""
+        """The state with row i replaced by what was row `rows[i]`; rows may be repeated or left out.
+
+        Where as many rows are asked for as there are, each takes the place of one of its own utterance.
+        """
         ...
 
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """How to search; the names are fairseq's."""
-
-    beam: int = 5
-    lenpen: float = 1.0
-    unnormalized: bool = False
-    temperature: float = 1.0
-    sampling: bool = False
-    sampling_topk: int = -1
-    sampling_topp: float = -1.0
-    no_repeat_ngram_size: int = 0
-    repetition_penalty: float = 1.0
-    seed: int = 1
-
-
-@dataclass
-class Hypothesis:
-    tokens: list[int]  # closed by the end token
-    positional_scores: list[float]  # natural log-probability of each token
-    score: float  # sum of positional_scores / len(tokens) ** lenpen
-    ended: Ended = "end"
-    written: list[int] | None = None  # what the model wrote in place of the end and before, where a stop text ended it
+    def not_finite(self) -> SparqleError:
+        """What to raise where the logits are no numbers to search among."""
+        ...
 
 
 class EnsembleDecoder:
@@ -68,6 +55,7 @@ class EnsembleDecoder:
     def __init__(self, decoders: Sequence[StepDecoder]) -> None:
         self.decoders = list(decoders)
         self.vocab_size = self.decoders[0].vocab_size
+        self._norms = torch.zeros(len(self.decoders), 0)  # those of the last step
 
     def start(self, net_input: dict[str, Any]) -> tuple[Tensor, Any]:
         return self._joined([decoder.start(net_input) for decoder in self.decoders])
@@ -78,8 +66,14 @@ class EnsembleDecoder:
     def reorder(self, state: Any, rows: Tensor) -> Any:
         return [decoder.reorder(part, rows) for decoder, part in zip(self.decoders, state, strict=True)]
 
+    def not_finite(self) -> SparqleError:
+        whole = self._norms.isfinite().all(dim=1).tolist()
+        guilty = (decoder for decoder, finite in zip(self.decoders, whole, strict=True) if not finite)
+        return next(guilty, self.decoders[0]).not_finite()
+
     def _joined(self, answers: list[tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
-        log_probs = torch.stack([logits.float().log_softmax(dim=-1) for logits, _ in answers])
+        self._norms = torch.stack([logits.float().logsumexp(dim=-1) for logits, _ in answers])  # (decoders, N)
+        log_probs = torch.stack([logits.float() for logits, _ in answers]) - self._norms[:, :, None]
         return log_probs.logsumexp(dim=0), [state for _, state in answers]  # softmax takes the division back
 
 
@@ -107,120 +101,86 @@ def search(
         prefixes: ids that each utterance's hypotheses begin with, and may end with the end token; they come before any
             limit.
         stop: texts that end a hypothesis as the end token does; they are no part of it.
+
+    Raises:
+        SparqleError: the decoder's, where its logits are not finite.
     """
-    stopping = None if stop is None else Stopping(stop, prefixes, limits.fewest)
-    count, beam, device = keys.numel(), settings.beam, keys.device
-    finished: list[list[Hypothesis]] = [[] for _ in range(count)]
+    answers = Answers(settings, limits.causes, end)
+    next_tokens = NextTokens(settings, limits, pad=pad, end=end, keys=keys, prefixes=prefixes)
+    stopping = None if stop is None else Stopping(stop, prefixes, limits.fewest, end)
     logits, state = decoder.start(net_input)  # (B, V)
-    alive = torch.arange(count, device=device)  # which utterances the rows belong to
-    state = decoder.reorder(state, alive.repeat_interleave(beam))
-    logits = logits.repeat_interleave(beam, dim=0)  # (B * K, V)
-    # All beams are the same at first: a search goes on from one of them, a sampler from each.
-    scores = torch.full((count, beam), 0.0 if settings.sampling else -torch.inf, device=device)
-    scores[:, 0] = 0.0
-    tokens = torch.empty((count, beam, 0), dtype=torch.long, device=device)
-    places = torch.empty((count, beam, 0), device=device)  # positional scores
-    step = 0
-    while alive.numel():
-        log_probs = (logits.float() / settings.temperature).log_softmax(dim=-1).unflatten(0, (-1, beam))  # (B, K, V)
-        if settings.repetition_penalty != 1:
-            log_probs = penalize_repeats(log_probs, tokens, settings.repetition_penalty)
-        may_end, must_end = step >= limits.fewest[alive], step >= limits.most[alive]  # (B,)
-        free = free_tokens(
-            log_probs, tokens, pad=pad, end=end, may_end=may_end | must_end, ngram=settings.no_repeat_ngram_size
-        )
-        allowed = torch.where(must_end[:, None, None], only(end, like=free), free)
-        if prefixes is not None:
-            must_end = must_end & ~force_prefixes(allowed, [prefixes[row] for row in alive.tolist()], step)
-        # A hypothesis is cut where it would have gone on: where its likeliest token is not the end that it is given.
-        cut = must_end[:, None] & (log_probs.masked_fill(~free, -torch.inf).argmax(dim=-1) != end)  # (B, K)
-        rows = torch.arange(alive.numel(), device=device)[:, None]
-        origin, token, place, total = _candidates(log_probs, allowed, scores, settings, keys[alive], step)  # (B, C)
-        stopped: dict[tuple[int, int], Stopped] = {}
-        if stopping is not None:
-            stopped, early = stopping.look(tokens, origin, token, total.isfinite(), alive)
-            while early:  # as the end token, they may not come yet
-                for row, k, new in early:
-                    allowed[row, k, new] = False
-                origin, token, place, total = _candidates(log_probs, allowed, scores, settings, keys[alive], step)
-                stopped, early = stopping.look(tokens, origin, token, total.isfinite(), alive)
-            token = token.masked_fill(mask_of(stopped, like=token), end)
-        for row, k, column in _endings(token, total, origin, end, beam):
-            utterance = int(alive[row])
-            if len(finished[utterance]) < beam:
-                ids = [*tokens[row, k].tolist(), end]
-                ended = limits.causes[utterance] if bool(cut[row, k]) else "end"
-                own = [*places[row, k].tolist(), float(place[row, column])]
-                written = None
-                if (row, column) in stopped:
-                    found = stopped[row, column]
-                    ids, own, ended, written = [*found.kept, end], scores_of(found, own), "stop", found.written
-                score = float(total[row, column]) / (1 if settings.unnormalized else len(ids) ** settings.lenpen)
-                finished[utterance].append(Hypothesis(ids, own, score, ended, written))
-        chosen = _continuing(token, total, end, beam, settings.sampling)  # (B, K) columns of the candidates
-        origin, token, place = origin.gather(1, chosen), token.gather(1, chosen), place.gather(1, chosen)
-        scores = total.gather(1, chosen)
-        scores = scores.masked_fill(token == end, -torch.inf)
-        open_rows = torch.tensor(
-            [len(finished[row]) < beam for row in alive.tolist()], dtype=torch.bool, device=device
-        ) & scores.isfinite().any(dim=1)
-        tokens = torch.cat([_follow(tokens, origin), token[:, :, None]], dim=2)[open_rows]
-        places = torch.cat([_follow(places, origin), place[:, :, None]], dim=2)[open_rows]
-        kept = (rows * beam + origin)[open_rows].flatten()
-        alive, scores = alive[open_rows], scores[open_rows]
-        if alive.numel():
-            logits, state = decoder.step(tokens[:, :, -1].flatten(), decoder.reorder(state, kept))
-        step += 1
-    return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in finished]
+    alive = torch.arange(keys.numel(), device=keys.device)
+    # A search goes on from one beam, as all are the same at first; a sampler draws for each.
+    beams = settings.beam if settings.sampling else 1
+    if beams > 1:
+        state = decoder.reorder(state, alive.repeat_interleave(beams))
+        logits = logits.repeat_interleave(beams, dim=0)
+    going = Going(
+        alive,
+        logits.unflatten(0, (-1, beams)),
+        torch.zeros(keys.numel(), beams, device=keys.device),
+        torch.empty((keys.numel(), beams, 0), dtype=torch.long, device=keys.device),
+    )
+    for step in count():
+        if not answers.chains:
+            break
+        found, rows, stopped = _look(next_tokens, stopping, going, answers, step)
+        if not all(row.finite for row in rows):
+            raise decoder.not_finite()
+        open_rows = answers.take(rows, stopped)
+        if open_rows:
+            going, state = _go_on(decoder, state, going, found, rows, open_rows, next_tokens.reads_history)
+    return answers.sorted()
 
 
-def _candidates(
-    log_probs: Tensor, allowed: Tensor, scores: Tensor, settings: SearchSettings, keys: Tensor, step: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Next tokens, C of each utterance: their beam, the token, its log-probability and the sum with its beam's."""
-    beam = scores.size(1)
-    rows = torch.arange(scores.size(0), device=scores.device)[:, None]
-    if settings.sampling:
-        token = draw(
-            log_probs.masked_fill(~allowed, -torch.inf),
-            settings.seed,
-            keys,
-            step,
-            topk=settings.sampling_topk,
-            topp=settings.sampling_topp,
-        )
-        origin = torch.arange(beam, device=scores.device).expand_as(token)
-    else:
-        origin, token = _best(log_probs.masked_fill(~allowed, -torch.inf) + scores[:, :, None], 2 * beam)
-    place = log_probs[rows, origin, token]
-    total = (scores.gather(1, origin) + place).masked_fill(~allowed[rows, origin, token], -torch.inf)
-    return origin, token, place, total
+def _look(
+    next_tokens: NextTokens, stopping: Stopping | None, going: Going, answers: Answers, step: int
+) -> tuple[Candidates, list[Row], dict[tuple[int, int], Stopped]]:
+    """The candidates of a step, on the device and read, and (row, column) -> where a stop text ends one."""
+    utterances = list(answers.chains)
+    found = next_tokens(going, utterances, step)
+    rows = found.read()
+    if stopping is None:
+        return found, rows, {}
+    banned: list[tuple[int, int, int]] = []
+    stopped, early = stopping.look(rows, answers.chains, step)
+    while early:  # as the end token, they may not come yet
+        banned += early
+        found = next_tokens(going, utterances, step, banned)
+        rows = found.read()
+        stopped, early = stopping.look(rows, answers.chains, step)
+    if stopped:
+        found = found.ended(mask_of(stopped, like=found.token), next_tokens.settings.sampling)
+        rows = found.read()
+    return found, rows, stopped
 
 
-def _best(candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` best of (B, K, V): their beams and tokens, (B, C) each."""
-    vocab = candidates.size(2)
-    flat = candidates.flatten(1).topk(min(count, candidates.flatten(1).size(1)), dim=1).indices
-    return flat // vocab, flat % vocab
-
-
-def _endings(token: Tensor, total: Tensor, origin: Tensor, end: int, beam: int) -> Iterator[tuple[int, int, int]]:
-    """(row, beam, column) of the hypotheses whose end is among their utterance's `beam` best candidates."""
-    ending = (token == end) & total.isfinite()
-    ending[:, beam:] = False
-    for row, column in ending.nonzero().tolist():
-        yield row, int(origin[row, column]), column
-
-
-def _continuing(token: Tensor, total: Tensor, end: int, beam: int, sampling: bool) -> Tensor:
-    """Columns (B, K) of the candidates that go on: the best that do not end; when sampling, each beam's own."""
-    if sampling:
-        return torch.arange(beam, device=token.device).expand(token.size(0), beam)
-    goes_on = (token != end) & total.isfinite()
-    columns = torch.arange(token.size(1), device=token.device).expand_as(token)
-    return torch.where(goes_on, columns, columns + token.size(1)).argsort(dim=1)[:, :beam]
-
-
-def _follow(history: Tensor, origin: Tensor) -> Tensor:
-    """Histories (B, K, step) of the beams that `origin` (B, K) names."""
-    return history.gather(1, origin[:, :, None].expand(-1, -1, history.size(2)))
+def _go_on(
+    decoder: StepDecoder,
+    state: Any,
+    going: Going,
+    found: Candidates,
+    rows: Sequence[Row],
+    open_rows: Sequence[int],
+    with_history: bool,
+) -> tuple[Going, Any]:
+    """The beams of the next step and the decoder's state; utterances that are done leave both."""
+    beams, beam = going.scores.size(1), found.chosen.size(1)
+    origin, token, total = (x.gather(1, found.chosen) for x in (found.origin, found.token, found.total))  # (B, beam)
+    alive, history = going.alive, going.tokens
+    kept = torch.arange(len(rows), device=alive.device)[:, None] * beams + origin
+    all_stay = len(open_rows) == len(rows)
+    if not all_stay:
+        where = torch.tensor(open_rows, device=alive.device)
+        alive, history, kept, token, total = (x.index_select(0, where) for x in (alive, history, kept, token, total))
+        origin = origin.index_select(0, where)
+    # The likeliest beams are often the same as before, in the same order, and one beam is always itself.
+    own = list(range(beam))
+    if not (all_stay and beam == beams and all([row.origin[c] for c in row.chosen] == own for row in rows)):
+        state = decoder.reorder(state, kept.flatten())
+    if with_history:
+        history = history.gather(1, origin[:, :, None].expand(-1, -1, history.size(2)))
+        history = torch.cat([history, token[:, :, None]], dim=2)
+    scores = total.masked_fill(token == found.end, -torch.inf)
+    logits, state = decoder.step(token.flatten(), state)
+    return Going(alive, logits.unflatten(0, (-1, beam)), scores, history), state

@@ -3,20 +3,21 @@
 An answer ends where its text holds one of them, behind its prefix and whatever tokens it is made of. The stop text
 itself is no part of the hypothesis. In scores it stands for the end token: the log-probabilities of its tokens are
 added up in the end token's place, so that a hypothesis has the probability of all that was written for it.
-
-B utterances, K beams, C candidates.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.generate.candidates import Row
+from sparqle_fairseq.generate.chains import Chain, tokens_of
 
 # What a person types for what no shell lets through easily.
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\\\": "\\"}
@@ -127,42 +128,44 @@ class Stopping:
         stop: what to look for.
         prefixes: ids that each utterance's hypotheses begin with, where no stop text is looked for.
         fewest: (B,) fewest tokens before the end; with fewer, a stop text may not come.
+        end: the end token, which ends a hypothesis whatever its text.
     """
 
-    def __init__(self, stop: StopTexts, prefixes: Sequence[Sequence[int]] | None, fewest: Tensor) -> None:
-        self._stop = stop
+    def __init__(self, stop: StopTexts, prefixes: Sequence[Sequence[int]] | None, fewest: Tensor, end: int) -> None:
+        self._stop, self._end = stop, end
         self._fewest = fewest.tolist()
-        count = len(self._fewest)
-        self._behind = [0] * count if prefixes is None else [len(stop.decode(list(prefix))) for prefix in prefixes]
+        prefixes = prefixes or [()] * len(self._fewest)
+        self._prefix_lengths = [len(prefix) for prefix in prefixes]
+        self._behind = [len(stop.decode(list(prefix))) if prefix else 0 for prefix in prefixes]
 
     def look(
-        self, tokens: Tensor, origin: Tensor, token: Tensor, possible: Tensor, alive: Tensor
+        self, rows: Sequence[Row], chains: Mapping[int, Sequence[Chain]], step: int
     ) -> tuple[dict[tuple[int, int], Stopped], list[tuple[int, int, int]]]:
         """What the candidates come to.
 
         Args:
-            tokens: (rows, K, step) what the beams hold.
-            origin, token: (rows, C) beam and next token of each candidate.
-            possible: (rows, C) whether there is such a candidate at all.
-            alive: (rows,) the utterance of each row.
+            rows: the candidates of the utterances that go on.
+            chains: the beams of these utterances, in the same order.
+            step: tokens that the beams hold.
 
         Returns:
             (row, column) -> where a stop text ends a candidate; and (row, beam, token) of those that would end before
             their fewest tokens.
         """
         found, early = {}, []
-        beams, utterances = tokens.tolist(), alive.tolist()
-        for row, column in possible.nonzero().tolist():
-            k, new = int(origin[row, column]), int(token[row, column])
-            if not self._stop.may_complete(new):
+        for number, (row, (utterance, beams)) in enumerate(zip(rows, chains.items(), strict=True)):
+            if step < self._prefix_lengths[utterance]:
                 continue
-            stopped = self._stop.stopped([*beams[row][k], new], self._behind[utterances[row]])
-            if stopped is None:
-                continue
-            if len(stopped.kept) < self._fewest[utterances[row]]:
-                early.append((row, k, new))
-            else:
-                found[row, column] = stopped
+            for column, (k, new, total) in enumerate(zip(row.origin, row.token, row.total, strict=True)):
+                if new == self._end or not math.isfinite(total) or not self._stop.may_complete(new):
+                    continue
+                stopped = self._stop.stopped([*tokens_of(beams[k]), new], self._behind[utterance])
+                if stopped is None:
+                    continue
+                if len(stopped.kept) < self._fewest[utterance]:
+                    early.append((number, k, new))
+                else:
+                    found[number, column] = stopped
         return found, early
 
 
@@ -182,7 +185,7 @@ def scores_of(stopped: Stopped, scores: Sequence[float]) -> list[float]:
 
 def mask_of(found: Iterable[tuple[int, int]], like: Tensor) -> Tensor:
     """Those (row, column) as a mask of the shape of `like`."""
-    mask = torch.zeros_like(like, dtype=torch.bool)
+    mask = torch.zeros(like.shape, dtype=torch.bool)
     for row, column in found:
         mask[row, column] = True
-    return mask
+    return mask.to(like.device)

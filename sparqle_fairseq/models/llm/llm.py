@@ -111,28 +111,38 @@ class LanguageModel(nn.Module):
     def check_finite(self, logits: Tensor) -> None:
         """Raise `SparqleError` with a remedy where the LLM's numbers are too large for its precision."""
         if not torch.isfinite(logits.max()):
-            raise SparqleError(f"{self.identity['path']}: {overflow(self.frozen.dtype)}")
+            raise self.not_finite()
+
+    def not_finite(self) -> SparqleError:
+        """The same, for who has found it out."""
+        return SparqleError(f"{self.identity['path']}: {overflow(self.frozen.dtype)}")
 
     def forward(
         self,
         embeddings: Tensor,
-        seen: Tensor,
+        seen: Tensor | None,
         logits_to_keep: int | Tensor,
         cache: Any = None,
         use_cache: bool = False,
+        past: int = 0,
     ) -> tuple[Tensor, Any]:
         """Logits (B, K, V) of the kept positions, and the cache.
 
         `embeddings` (B, N, M) come after what the cache holds; `seen` (B, cached + N) is True at real positions of
-        both; `logits_to_keep` counts positions from the end, or is the tensor (K,) of their columns.
+        both, and None where all are, `past` of them cached; `logits_to_keep` counts positions from the end, or is the
+        tensor (K,) of their columns.
         """
-        positions = (seen.long().cumsum(dim=1) - 1).clamp(min=0)[:, -embeddings.size(1) :]
+        if seen is None:
+            own = torch.arange(past, past + embeddings.size(1), device=embeddings.device)
+            positions = own.expand(embeddings.size(0), -1)
+        else:
+            positions = (seen.long().cumsum(dim=1) - 1).clamp(min=0)[:, -embeddings.size(1) :]
         extra: dict[str, Any] = {"position_ids": positions} if self._takes_positions else {}
         if self._keeps_logits:
             extra["logits_to_keep"] = logits_to_keep
         output = self.model(
             inputs_embeds=embeddings.to(self.frozen.dtype),
-            attention_mask=seen.long(),
+            attention_mask=None if seen is None else seen.long(),
             past_key_values=cache,
             use_cache=use_cache,
             **extra,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.encoders import SpeechFeatures
 from sparqle_fairseq.models.qformer.qformer import KeyValue, QFormer
 
@@ -48,3 +49,8 @@ class Transcriber:
         cache = [(key.index_select(0, rows), value.index_select(0, rows)) for key, value in state.cache]
         padding = None if state.query_padding is None else state.query_padding.index_select(0, rows)
         return TextState(cache, state.past_tokens, padding)
+
+    def not_finite(self) -> SparqleError:
+        return SparqleError(
+            "the Q-Former gives numbers that are not finite; its checkpoint is damaged, or --fp16 is too narrow for it"
+        )

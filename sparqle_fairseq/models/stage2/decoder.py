@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.llm.cache import give_room
 from sparqle_fairseq.models.llm.llm import LanguageModel
 
 
 class AnswerState(NamedTuple):
     cache: Any  # a Hugging Face key-value cache
-    seen: Tensor  # (N, positions so far), True at real ones
+    positions: int  # so far
+    seen: Tensor | None  # (N, positions), True at real ones; None: all are
 
 
 class PromptedLLM:
@@ -33,17 +36,30 @@ class PromptedLLM:
         embeddings, seen = self.embed(
             net_input["source"], net_input["padding_mask"], net_input["prompt"], net_input["prompt_padding_mask"]
         )
-        return self._run(embeddings, seen, None)
+        logits, cache = self.llm(embeddings, seen, logits_to_keep=1, use_cache=True)
+        self.llm.check_finite(logits)
+        padded = not bool(seen.all())
+        give_room(cache, padded)
+        state = AnswerState(cache, seen.size(1), seen if padded else None)
+        return self.llm.join_ends(logits[:, -1]), state
 
     def step(self, tokens: Tensor, state: AnswerState) -> tuple[Tensor, AnswerState]:
-        seen = torch.cat([state.seen, state.seen.new_ones(tokens.size(0), 1)], dim=1)
-        return self._run(self.llm.embed(tokens[:, None]), seen, state.cache)
+        seen = state.seen
+        if seen is not None:
+            seen = torch.cat([seen, seen.new_ones(tokens.size(0), 1)], dim=1)
+        logits, cache = self.llm(
+            self.llm.embed(tokens[:, None]), seen, logits_to_keep=1, cache=state.cache, use_cache=True,
+            past=state.positions,
+        )  # fmt: skip
+        return self.llm.join_ends(logits[:, -1]), AnswerState(cache, state.positions + 1, seen)
 
     def reorder(self, state: AnswerState, rows: Tensor) -> AnswerState:
         state.cache.reorder_cache(rows)
-        return AnswerState(state.cache, state.seen.index_select(0, rows))
+        seen = state.seen
+        # Beams of one utterance have the same prompt.
+        if seen is not None and rows.numel() != seen.size(0):
+            seen = seen.index_select(0, rows)
+        return state._replace(seen=seen)
 
-    def _run(self, embeddings: Tensor, seen: Tensor, cache: Any) -> tuple[Tensor, AnswerState]:
-        logits, cache = self.llm(embeddings, seen, logits_to_keep=1, cache=cache, use_cache=True)
-        self.llm.check_finite(logits)
-        return self.llm.join_ends(logits[:, -1]), AnswerState(cache, seen)
+    def not_finite(self) -> SparqleError:
+        return self.llm.not_finite()
