@@ -19,11 +19,14 @@ it is to reach (null: none), `at_least` whether more is better. `growth` has a p
 from __future__ import annotations
 
 import argparse
+import importlib
+import inspect
 import json
 import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import time
 import warnings
@@ -184,32 +187,20 @@ def gpu_seconds(run: Run) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def peak_bytes(run: Run, device: str = "cpu") -> int:
-    """What `run` adds to memory at its highest point.
+def peak_bytes(run: Run) -> int:
+    """What `run` adds to the resident memory at its highest point, in a forked process.
 
-    On the CPU: to the resident set of a forked process, in which what was there before counts nothing, and what is
-    freed goes back at once (`ALLOCATOR`). On a GPU: to the tensors that are alive.
+    What was there before counts nothing. What is freed goes back at once, for which the whole process must have begun
+    with `ALLOCATOR` in its environment.
     """
-    if device != "cpu":
-        import torch
-
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
     if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
-        raise RuntimeError("memory is measured with the allocator's environment; start by `alternate.run`")
+        raise RuntimeError("memory is measured in a process that began with alternate.ALLOCATOR in its environment")
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # the highest point is now
-            before = resident("VmRSS")
-            run()
-            os.write(writing, str(resident("VmHWM") - before).encode())
+            os.write(writing, str(_added(run, "cpu")).encode())
             status = 0
         finally:
             os._exit(status)
@@ -220,6 +211,49 @@ def peak_bytes(run: Run, device: str = "cpu") -> int:
     if status or not found:
         raise RuntimeError(f"the process whose memory was measured ended with {os.waitstatus_to_exitcode(status)}")
     return int(found)
+
+
+def memory_of(make: Callable[..., Run], **arguments: Any) -> int:
+    """What the run that `make(**arguments)` gives adds to memory at its highest point, in a new process of its own.
+
+    `make` is a function of the benchmark's file; what it builds (weights, gradients, batches) is there before and does
+    not count. Arguments are those that JSON knows; "device" says where, by default on the CPU.
+    """
+    words = [sys.executable, __file__, inspect.getfile(make), make.__name__, json.dumps(arguments)]
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, **ALLOCATOR, "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the process whose memory was measured ended with {done.returncode}")
+    return int(done.stdout.split()[-1])
+
+
+def _measure_memory(file: str, name: str, arguments: Mapping[str, Any]) -> int:
+    """In the new process."""
+    warnings.simplefilter("ignore")
+    sys.path.append(str(Path(file).parent))
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
+    module = importlib.import_module(Path(file).stem)
+    taken = getattr(module, name)(**arguments)
+    return _added(taken, str(arguments.get("device", "cpu")))
+
+
+def _added(run: Run, device: str) -> int:
+    if device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # the highest point is now
+        before = resident("VmRSS")
+        run()
+        return resident("VmHWM") - before
+    import torch
+
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def resident(name: str) -> int:
@@ -268,7 +302,7 @@ def run(benchmark: Benchmark, measure: Callable[[Settings], Result], words: Sequ
     options = parser.parse_args(words)
     if options.rounds < 1:
         parser.error(f"--rounds {options.rounds} must be 1 or more")
-    wanted = {**ALLOCATOR, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
+    wanted = {"OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
     warnings.simplefilter("ignore")
@@ -320,3 +354,7 @@ def cpu_name() -> str:
 
 
 _UNITS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+
+
+if __name__ == "__main__":
+    print(_measure_memory(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))

@@ -83,6 +83,12 @@ class AdapterConfig:
     )
     max_text_positions: int = field(default=512, metadata={"help": "longest transcript, in tokens"})
     dropout: float = field(default=0.1, metadata={"help": "dropout in the Q-Former"})
+    qformer_gradient_checkpointing: bool = field(
+        default=False,
+        metadata={
+            "help": "compute the Q-Former's layers again in the backward pass: less memory, about a third slower"
+        },
+    )
     time_masks: int = field(
         default=0, metadata={"help": "stretches of each training utterance's features to hide (SpecAugment)"}
     )

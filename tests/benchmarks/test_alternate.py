@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from alternate import ALLOCATOR, Gemm, Row, Spread, alternate, cpu_seconds, peak_bytes, product_flops
+from alternate import ALLOCATOR, Gemm, Row, Spread, alternate, cpu_seconds, memory_of, peak_bytes, product_flops
 from commands import ROOT
 
 
@@ -104,7 +104,17 @@ def test_memory_is_what_is_alive_at_once():
     assert "ended with 1" in failed
 
 
+def held(mebibytes):
+    """Built before the measurement: twice as much as the run takes."""
+    kept = torch.ones(2 * mebibytes << 18)
+    return lambda: kept[: mebibytes << 18].clone().add_(kept[0])
+
+
+def test_memory_of_what_a_new_process_builds_is_that_of_the_run_alone():
+    assert 40 << 20 <= memory_of(held, mebibytes=40) < 43 << 20
+
+
 def test_memory_is_not_measured_with_an_allocator_that_keeps_it(monkeypatch):
     monkeypatch.delenv("MALLOC_TOP_PAD_", raising=False)
-    with pytest.raises(RuntimeError, match="allocator"):
+    with pytest.raises(RuntimeError, match="ALLOCATOR"):
         peak_bytes(lambda: None)

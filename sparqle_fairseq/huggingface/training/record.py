@@ -23,6 +23,7 @@ _OF_STEPS = (
 _FREE = {
     "data", "audio_root", "speech_encoder", "llm", "text_tokenizer", "bert", "pretrained_adapter", "valid_subset",
     "eval_generate", "eval_generate_beam", "eval_max_new_tokens", "bleu_tokenizer", "llm_gradient_checkpointing",
+    "qformer_gradient_checkpointing",
 }  # fmt: skip
 
 

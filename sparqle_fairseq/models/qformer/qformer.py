@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,8 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.qformer.dropout import Dropout, attend
 from sparqle_fairseq.models.qformer.front_end import DOWNSAMPLING, FrontEnd, stacked_width
 from sparqle_fairseq.models.qformer.precision import LayerNorm, Linear
+from sparqle_fairseq.models.qformer.saved import can_be_made_again, computed_twice, thrifty
 from sparqle_fairseq.models.qformer.windows import fold_frames, own_window_mask, query_padding
 
 SPEECH_NORM_EPS = 1e-5
@@ -112,18 +115,30 @@ class SpeechMemory(NamedTuple):
     keep: Tensor  # (B * N, 1, 1, F), True at real frames
     windows: int = 1  # N
     query_padding: Tensor | None = None  # (B, Q), True at queries of windows beyond an utterance's end; None: all real
+    rows: Tensor | None = None  # (B * N,) which rows of `key_values` these are; None: all of them, as they stand
 
     @property
     def utterances(self) -> int:
         return self.keep.size(0) // self.windows
 
     def select(self, rows: Tensor) -> SpeechMemory:
-        """The memory of the utterances `rows` (any number of them, repeats allowed)."""
+        """The memory of the utterances `rows` (any number of them, repeats allowed); nothing is copied yet."""
         padding = None if self.query_padding is None else self.query_padding.index_select(0, rows)
         if self.windows > 1:
             rows = (rows[:, None] * self.windows + torch.arange(self.windows, device=rows.device)).flatten()
-        key_values = {i: (k.index_select(0, rows), v.index_select(0, rows)) for i, (k, v) in self.key_values.items()}
-        return SpeechMemory(key_values, self.keep.index_select(0, rows), self.windows, padding)
+        whole = rows if self.rows is None else self.rows.index_select(0, rows)
+        return SpeechMemory(self.key_values, self.keep.index_select(0, rows), self.windows, padding, whole)
+
+    def of_layer(self, index: int) -> KeyValue:
+        """Keys and values of a layer, each (B * N, heads, F, H / heads)."""
+        key, value = self.key_values[index]
+        return (key, value) if self.rows is None else (_picked(key, self.rows), _picked(value, self.rows))
+
+
+def _picked(whole: Tensor, rows: Tensor) -> Tensor:
+    picked, kept = whole.index_select(0, rows), whole.detach()
+    can_be_made_again(picked, lambda: kept.index_select(0, rows))
+    return picked
 
 
 class QueryOutput(NamedTuple):
@@ -156,7 +171,7 @@ class Attention(nn.Module):
         self.key = Linear(source_width, config.hidden_size)
         self.value = Linear(source_width, config.hidden_size)
         self.output = Linear(config.hidden_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
 
     def key_value(self, source: Tensor) -> KeyValue:
@@ -165,14 +180,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, key_value: KeyValue, keep: Tensor | None) -> Tensor:
         """Attend from `x` (B, N, H); `keep` broadcasts to (B, heads, N, S) and is True where attending is allowed."""
-        key, value = key_value
-        mixed = F.scaled_dot_product_attention(
-            self._split(self.query(x)),
-            key,
-            value,
-            attn_mask=keep,
-            dropout_p=self.attention_dropout if self.training else 0.0,
-        )  # (B, heads, N, H / heads)
+        dropout = self.attention_dropout if self.training else 0.0
+        mixed = attend(self._split(self.query(x)), *key_value, keep, dropout)  # (B, heads, N, H / heads)
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, H)
         return self.norm(x + self.dropout(self.output(mixed)))
 
@@ -193,11 +202,14 @@ class FeedForward(nn.Module):
         super().__init__()
         self.expand = Linear(config.hidden_size, config.ffn_size)
         self.contract = Linear(config.ffn_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x + self.dropout(self.contract(F.gelu(self.expand(x)))))
+        wide = self.expand(x)
+        active, kept = F.gelu(wide), wide.detach()
+        can_be_made_again(active, lambda: F.gelu(kept))
+        return self.norm(x + self.dropout(self.contract(active)))
 
 
 class Layer(nn.Module):
@@ -218,11 +230,20 @@ class Layer(nn.Module):
         prefix: KeyValue | None,
         memory: SpeechMemory | None,
         index: int,
+        real: Tensor | None = None,
+        wanted: int | None = None,
     ) -> tuple[Tensor, KeyValue]:
-        """`x` (B, N, H) holds `queries` query positions and then text; returns (B, N, H) and the extended cache."""
+        """`x` (B, N, H) holds `queries` query positions and then text; returns (B, N, H) and the extended cache.
+
+        Where `real` (B, N - queries) is given, the text's positions outside of it become 0. Where `wanted` is given,
+        only the first so many positions are returned: (B, wanted, H).
+        """
         key, value = self.self_attention.key_value(x)
         if prefix is not None:
             key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
+        if wanted is not None:
+            x, real = x[:, :wanted], None if real is None else real[:, : max(wanted - queries, 0)]
+            keep = keep if keep is None or keep.size(2) == 1 else keep[:, :, :wanted]
         x = self.self_attention(x, (key, value), keep)
         parts = []
         if queries:
@@ -233,13 +254,22 @@ class Layer(nn.Module):
                 own = query
                 if own.size(0) < memory.keep.size(0):  # one row a window: its queries read it, and no other
                     own = own.reshape(memory.keep.size(0), -1, own.size(-1))
-                query = self.cross_attention(own, memory.key_values[index], memory.keep).reshape(query.shape)
+                query = self.cross_attention(own, memory.of_layer(index), memory.keep).reshape(query.shape)
             parts.append(self.query_ffn(query))
         if x.size(1) > queries:
             if self.text_ffn is None:
                 raise ValueError("this Q-Former was built without its text branch")
-            parts.append(self.text_ffn(x[:, queries:]))  # (B, L, H)
+            text = x[:, queries:]  # (B, L, H)
+            parts.append(self.text_ffn(text) if real is None else _where(real, text, self.text_ffn))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), (key, value)
+
+
+def _where(real: Tensor, text: Tensor, block: FeedForward) -> Tensor:
+    """What a block makes of the real positions (B, L) of a text (B, L, H), and 0 elsewhere."""
+    made = block(text[real])  # (K, H)
+    whole = made.new_zeros(text.shape)
+    whole[real] = made
+    return whole
 
 
 class LanguageHead(nn.Module):
@@ -294,7 +324,9 @@ class QFormer(nn.Module):
         elif config.speech_entry == "linear":
             self.speech_linear = Linear(config.entry_width, config.read_width)
         self.embedding_norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
+        # Whether the backward pass is left the inputs of layers alone and computes their insides again.
+        self.gradient_checkpointing = False
         self.layers = nn.ModuleList(
             Layer(config, reads_speech=i % config.cross_attention_freq == 0) for i in range(config.layers)
         )
@@ -365,10 +397,11 @@ class QFormer(nn.Module):
             cache = [(_join_windows(key, windows), _join_windows(value, windows)) for key, value in cache]
         return QueryOutput(hidden, cache, memory.query_padding)
 
-    def encode_text(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
-        """Text alone, bidirectional: `tokens` (B, L) -> (B, L, H)."""
-        hidden, _ = self._run(self._embed(self._text().embed(tokens)), 0, ~padding_mask[:, None, None, :], None, None)
-        return hidden
+    def encode_text(self, tokens: Tensor, padding_mask: Tensor, wanted: int | None = None) -> Tensor:
+        """Text alone, bidirectional: `tokens` (B, L) -> (B, L, H), or (B, wanted, H) of the first positions."""
+        keep, real = ~padding_mask[:, None, None, :], _without_padding(padding_mask)
+        embedded = self._embed(self._text().embed(tokens))
+        return self._run(embedded, 0, keep, None, None, real, wanted, keep_cache=False)[0]
 
     def match(self, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory) -> Tensor:
         """Queries and text see each other: the query positions' output (B, Q, H)."""
@@ -381,8 +414,8 @@ class QFormer(nn.Module):
         else:
             seen = ~torch.cat([memory.query_padding, padding_mask], dim=1)
             keep = own_window_mask(memory.windows, self.config.queries, tokens.size(1), seen)
-        hidden, _ = self._run(embedded, count, keep, None, memory)
-        return hidden[:, :count]
+        real = _without_padding(padding_mask)
+        return self._run(embedded, count, keep, None, memory, real, count, keep_cache=False)[0]
 
     def decode_text(
         self,
@@ -408,7 +441,8 @@ class QFormer(nn.Module):
             if padding_mask is not None:
                 seen[:, prefix:] = ~padding_mask
             keep = keep & seen[:, None, None, :]
-        hidden, cache = self._run(self._embed(self._text().embed(tokens, past_tokens)), 0, keep, cache, None)
+        real = None if padding_mask is None else _without_padding(padding_mask)
+        hidden, cache = self._run(self._embed(self._text().embed(tokens, past_tokens)), 0, keep, cache, None, real)
         return TextOutput(hidden, cache)
 
     def predict(self, hidden: Tensor) -> Tensor:
@@ -423,11 +457,19 @@ class QFormer(nn.Module):
         keep: Tensor | None,
         prefix: list[KeyValue] | None,
         memory: SpeechMemory | None,
+        real: Tensor | None = None,
+        wanted: int | None = None,
+        keep_cache: bool = True,
     ) -> tuple[Tensor, list[KeyValue]]:
         cache = []
-        for i, layer in enumerate(self.layers):
-            x, key_value = layer(x, queries, keep, prefix[i] if prefix else None, memory, i)
-            cache.append(key_value)
+        twice = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        with nullcontext() if twice else thrifty():
+            for i, layer in enumerate(self.layers):
+                last = wanted if i == len(self.layers) - 1 else None
+                given = (x, queries, keep, prefix[i] if prefix else None, memory, i, real, last)
+                x, key_value = computed_twice(layer, *given) if twice else layer(*given)
+                if keep_cache:
+                    cache.append(key_value)
         return x, cache
 
     def _embed(self, embeddings: Tensor) -> Tensor:
@@ -462,6 +504,15 @@ class QFormer(nn.Module):
         else:
             share = (frames + 0.5) / (~padding_mask).sum(dim=1, keepdim=True).clamp(min=1)  # (B, T)
         return sinusoidal_positions(share * self.config.queries, width)
+
+
+def _without_padding(padding_mask: Tensor) -> Tensor | None:
+    """Where a text (B, L) is real, if that is worth telling.
+
+    Its feed-forward blocks are most of the work, and need not see padding. Only on a CPU is it told: to pick
+    positions elsewhere, the program waits until the device has said how many.
+    """
+    return ~padding_mask if padding_mask.device.type == "cpu" and bool(padding_mask.any()) else None
 
 
 def of_text_branch(name: str) -> bool:

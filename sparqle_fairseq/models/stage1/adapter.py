@@ -109,7 +109,7 @@ class Stage1Adapter(nn.Module):
 
     def text_features(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
         """The [CLS] output of the text (B, L) on the contrastive unit sphere: (B, D)."""
-        first = self.qformer.encode_text(tokens, padding_mask)[:, 0]  # (B, H)
+        first = self.qformer.encode_text(tokens, padding_mask, wanted=1)[:, 0]  # (B, H)
         return F.normalize(self.text_projection.in_fp32(first), dim=-1)
 
     def clamped_temperature(self) -> Tensor:

@@ -80,6 +80,7 @@ class PretrainModel(AdaptedModel):
             projector=options.projector,
             masks=feature_masks(options, seed),
         )
+        adapter.qformer.gradient_checkpointing = options.qformer_gradient_checkpointing
         if options.bert:
             load_bert(adapter.qformer, options.bert)
         return cls(encoder, adapter, tokenizer, path, objective, llm)

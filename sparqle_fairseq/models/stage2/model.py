@@ -89,6 +89,7 @@ class SpeechLLM(AdaptedModel):
             llm.all_embeddings() if options.compress_queries else None,
             options.soft_tokens,
         )
+        adapter.qformer.gradient_checkpointing = options.qformer_gradient_checkpointing
         add_layer_mix(adapter, encoder)
         adapter.lora = add_lora(llm.model, options, options.llm)
         if training:

@@ -127,7 +127,7 @@ class Adversary(Objective):
 
     def build(self, given: Given) -> dict[str, nn.Module | nn.Parameter]:
         others = [name for name in given.asked if name != self.name]
-        if not any(Reach.TEXT in kind_of(name).reach for name in others):
+        if not any(Reach.SEEN_TEXT in kind_of(name).reach for name in others):
             raise SparqleError(
                 f"the objective adversarial aligns text, and {'+'.join(others) or 'nothing'} beside it reads none in "
                 "the Q-Former; add stc, stm or stg to --objective"
@@ -172,7 +172,7 @@ class Adversary(Objective):
         if self.options.adversarial_input == "features":
             features = adapter.text_features(tokens, padded)
         else:
-            features = adapter.qformer.encode_text(tokens, padded)[:, 0]
+            features = adapter.qformer.encode_text(tokens, padded, wanted=1)[:, 0]
         strength = reversal_strength(batch.update / self.ramp_updates) if self.ramp_updates else 1.0
         features = reverse_gradient(features, strength)[: 2 * pairs]
         start = rows_before(2 * pairs, features.device)

@@ -27,7 +27,9 @@ class Reach(Flag):
 
     NOTHING = 0
     QUERIES = auto()  # the outputs of the last layer's queries
-    TEXT = auto()  # the text branch: its embeddings and feed-forward blocks
+    SEEN_TEXT = auto()  # the text branch as queries see it: its embeddings and feed-forward blocks, but the last
+    LAST_TEXT = auto()  # the outputs of the last layer's text
+    TEXT = SEEN_TEXT | LAST_TEXT  # the text branch: its embeddings and feed-forward blocks
     WORDS = auto()  # the text branch's prediction of words
 
 
@@ -96,12 +98,16 @@ def count_of(losses: Tensor) -> Tensor:
 
 def unreached(qformer: QFormer, reach: Reach) -> Iterator[nn.Module]:
     """What of a Q-Former gets no gradient from losses of such a reach."""
-    if Reach.TEXT not in reach:
-        yield from (layer.text_ffn for layer in qformer.each_layer() if layer.text_ffn is not None)
+    blocks = [layer.text_ffn for layer in qformer.each_layer() if layer.text_ffn is not None]
+    if Reach.SEEN_TEXT not in reach:
+        yield from blocks
         if qformer.text is not None:
             yield qformer.text
-    elif Reach.WORDS not in reach and qformer.text is not None:
-        yield qformer.text.head
+    else:
+        if Reach.LAST_TEXT not in reach:
+            yield from blocks[-1:]
+        if Reach.WORDS not in reach and qformer.text is not None:
+            yield qformer.text.head
     # Text after the queries sees the keys and values that these have before their last layer.
     if Reach.QUERIES not in reach:
         last = list(qformer.each_layer())[-1]

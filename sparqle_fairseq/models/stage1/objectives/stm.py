@@ -52,7 +52,7 @@ class Stm(Objective):
     name = "stm"
     parts = ("matching_head",)
     always_built = True
-    reach = Reach.QUERIES | Reach.TEXT
+    reach = Reach.QUERIES | Reach.SEEN_TEXT
     rates = {"stm_accuracy": ("hits", "count")}
     Options = StmOptions
 

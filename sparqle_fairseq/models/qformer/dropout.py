@@ -1,0 +1,170 @@
+"""Dropout and attention with dropout as training on CPUs needs them: drawn as bits, and kept as bits.
+
+torch draws a number for each element that may be left out, and keeps it for the backward pass in four bytes; of
+attention it keeps the probabilities, too. Here four elements share one draw of 64 bits, one bit of each is kept, and
+probabilities are computed again, as in FlashAttention (Dao et al. 2022, arXiv 2205.14135). On other devices torch's own
+kernels do that already and are used.
+
+Which elements are left out follows from torch's random state alone, as it does there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_CHOICES = 1 << 16  # 16 random bits decide an element
+# Elements of attention that are at work at a time, unless one row has more: few beside what is saved.
+_CHUNK = 1 << 16
+# Eight bytes of 0 or 1, times this, have their bits in the highest byte, the first one lowest.
+_GATHER = 0x0102040810204080
+
+
+class Kept:
+    """Which of `count` elements are kept: each with the same probability, and one bit in memory."""
+
+    def __init__(self, count: int, dropout: float, like: Tensor) -> None:
+        dropped = min(max(round(dropout * _CHOICES), 1), _CHOICES - 1)
+        draws = torch.empty(-(-count // 8) * 2, dtype=torch.int64, device=like.device).random_(-(1 << 63), None)
+        kept = draws.view(torch.int16) >= dropped - _CHOICES // 2
+        self.bits = (((kept.view(torch.int64) * _GATHER) >> 56) & 0xFF).to(torch.uint8)  # (count / 8,)
+        # What is kept grows, so that the mean stays.
+        self.gain = _CHOICES / (_CHOICES - dropped)
+
+    def factors(self, start: int, out: Tensor) -> Tensor:
+        """0 or the gain for elements from `start` on, as many as fill `out`; both are multiples of 8."""
+        bits = self.bits[start // 8 : (start + out.numel()) // 8].to(torch.int32)
+        torch.index_select(_eights(self.gain, out), 0, bits, out=out.view(-1, 8))
+        return out
+
+    def times(self, x: Tensor) -> Tensor:
+        """`x`, of as many elements as there are, with the others 0."""
+        count = x.numel()
+        factors = self.factors(0, x.new_empty(self.bits.numel() * 8))
+        return factors[:count].view(x.shape).mul_(x)
+
+
+def _eights(gain: float, like: Tensor) -> Tensor:
+    """Row b (8,) has the gain where b has a bit, the lowest first: (256, 8)."""
+    byte, bit = torch.arange(256, device=like.device)[:, None], torch.arange(8, device=like.device)
+    return ((byte >> bit) & 1).to(like.dtype).mul_(gain)
+
+
+def _drawn_here(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
+class Dropout(nn.Dropout):
+    """In training mode, each element is 0 with probability `p`, and what is left grows so that the mean stays."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p or not _drawn_here(x):
+            return super().forward(x)
+        return _Dropped.apply(x, self.p)
+
+
+class _Dropped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dropout: float) -> Tensor:
+        ctx.kept = Kept(x.numel(), dropout, x)
+        return ctx.kept.times(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.kept.times(gradient), None
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None, dropout: float) -> Tensor:
+    """Scaled dot-product attention with dropout of its probabilities.
+
+    `query` (B, heads, N, D), `key` and `value` (B, heads, S, D); `keep` broadcasts to (B, heads, N, S) and is True
+    where attending is allowed, somewhere for each of the N. Returns (B, heads, N, D).
+    """
+    if not dropout or not _drawn_here(query):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout)
+    barred = None
+    if keep is not None:
+        # Not -inf: where nothing may be attended to, that would not be a number.
+        barred = torch.zeros_like(keep, dtype=query.dtype).masked_fill_(~keep, torch.finfo(query.dtype).min)
+    return _Attended.apply(query, key, value, barred, dropout)
+
+
+class _Attended(torch.autograd.Function):
+    """Some rows of the batch at a time, so that probabilities never stand in memory for all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, barred: Tensor | None, dropout: float) -> Tensor:
+        rows, heads, places, width = query.shape
+        room = _room(query, key)
+        kept = Kept(rows * room, dropout, query)
+        # Laid out as (B, N, heads, D), which is how it is read next.
+        mixed = query.new_empty(rows, places, heads, width).transpose(1, 2)
+        for part, shares, factors, _ in _chunks(query, key, barred, kept):
+            mixed[part] = _product(factors.mul_(shares), value[part])
+        ctx.save_for_backward(query, key, value, barred, mixed)
+        ctx.kept = kept
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, barred, mixed = ctx.saved_tensors
+        scale = query.size(-1) ** -0.5
+        to_query, to_key, to_value = (_empty_like(x) for x in (query, key, value))
+        # What the softmax takes from each row: the sum over its probabilities times their gradients.
+        common = (gradient * mixed).sum(dim=-1, keepdim=True)  # (B, heads, N, 1)
+        for part, shares, factors, spare in _chunks(query, key, barred, ctx.kept):
+            own = gradient[part]
+            to_shares = _product(own, value[part].transpose(-1, -2), spare).mul_(factors)
+            to_value[part] = _product(factors.mul_(shares).transpose(-1, -2), own)
+            to_scores = to_shares.sub_(common[part]).mul_(shares).mul_(scale)
+            to_query[part] = _product(to_scores, key[part])
+            to_key[part] = _product(to_scores.transpose(-1, -2), query[part])
+        return to_query, to_key, to_value, None, None
+
+
+def _room(query: Tensor, key: Tensor) -> int:
+    """Bits of a row of the batch, filled up to whole bytes."""
+    return -(-query.size(1) * query.size(2) * key.size(2) // 8) * 8
+
+
+def _chunks(
+    query: Tensor, key: Tensor, barred: Tensor | None, kept: Kept
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Some rows of the batch, their probabilities (rows, heads, N, S) and what these are multiplied by, until all had
+    their turn; and room for as many numbers. The next turn overwrites all three: fresh memory is slow.
+    """
+    rows, heads, places, _ = query.shape
+    room, count = _room(query, key), heads * places * key.size(2)
+    step = min(max(1, _CHUNK // max(room, 1)), rows)
+    scale = query.size(-1) ** -0.5
+    rooms = [query.new_empty(step, room) for _ in range(3)]
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
+        taken = part.stop - start
+        shape = (taken, heads, places, key.size(2))
+        shares, spare = (own[:taken, :count].view(shape) for own in rooms[:2])
+        scores = _product(query[part], key[part].transpose(-1, -2), spare).mul_(scale)
+        if barred is not None:
+            scores += barred if barred.size(0) == 1 else barred[part]
+        torch.softmax(scores, dim=-1, out=shares)
+        factors = kept.factors(start * room, rooms[2][:taken])[:, :count].view(shape)
+        yield part, shares, factors, spare
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+    if left.size(0) > 1:
+        return torch.matmul(left, right, out=out)
+    # One row as a batch of its heads: MKL reads them where they lie. Several rows would be copied first.
+    return torch.bmm(left[0], right[0], out=None if out is None else out[0])[None]
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    """In the layout of (B, positions, heads, D), which is how keys, values and queries are made."""
+    return x.new_empty(x.size(0), x.size(2), x.size(1), x.size(3)).transpose(1, 2)
