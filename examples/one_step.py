@@ -25,7 +25,7 @@ from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
 from sparqle_fairseq.models.stage1.batch import Stage1Text
 from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
-from sparqle_fairseq.models.stage2.model import splice
+from sparqle_fairseq.models.stage2.prompted import splice
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("manifest", help="with src_text; its first three rows are the batch")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Arm:
     """A way to train: options of stage 1 (None: stage 2 alone), of stage 2, of the adapter's shape in both.
 
-    `generation` is for fairseq-generate. An option `{llm}` becomes the LLM's folder.
+    `generation` is for fairseq-generate. An option `{llm}` becomes the LLM's folder, `{own}` the manifest of
+    transcripts, and of translations that the LLM itself has written on reading these.
     """
 
     name: str
@@ -25,6 +26,14 @@ PUBLISHED = Arm("sparqle", ("--objective", "sparqle"))
 LLM_CTC = Arm("llm-ctc", TO_LLM)
 BEST_SHAPE = ("--queries", 12, "--projector", "scaled")
 LLM_CTC_IN_BEST_SHAPE = Arm("12 queries, scaled projector", TO_LLM, shape=BEST_SHAPE)
+TRANSCRIPTS_ALONE = ("--task-ratio", "transcription=1,translation=0")
+OWN_ANSWERS = ("--train-subset", "{own}")
+
+
+def in_best_shape(name: str, *stage2: object) -> Arm:
+    """Another stage 2 behind the stage 1 of the demo."""
+    return Arm(name, TO_LLM, stage2, BEST_SHAPE)
+
 
 # The first arm of a group is what the others are compared with.
 GROUPS: dict[str, tuple[Arm, ...]] = {
@@ -78,6 +87,17 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         Arm("1 transcription to 3 translations", TO_LLM, ("--task-ratio", "transcription=1,translation=3")),
         Arm("translations alone", TO_LLM, ("--task-ratio", "transcription=0,translation=1")),
         Arm("transcript first", TO_LLM, ("--answer", "transcript-first"), generation=("--max-len-b", 80)),
+    ),
+    # What stage 2 should learn from. The first three have translations into French, the others none but the LLM's own;
+    # those are into every language, so that its zero-shot scores are of languages without a translation by a person.
+    "stage2": (
+        LLM_CTC_IN_BEST_SHAPE,
+        in_best_shape("distill", "--objective", "distill"),
+        in_best_shape("answer+distill", "--objective", "answer+distill"),
+        in_best_shape("transcripts alone", *TRANSCRIPTS_ALONE),
+        in_best_shape("distill, transcripts alone", "--objective", "distill", *TRANSCRIPTS_ALONE),
+        in_best_shape("the LLM's own answers", *OWN_ANSWERS),
+        in_best_shape("distill, the LLM's own answers", "--objective", "distill", *OWN_ANSWERS),
     ),
 }
 # Every arm, by its name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "demo"), str(HERE.parent / "
 import corpus  # noqa: E402
 import data as demo  # noqa: E402
 import recordings  # noqa: E402
-from pipeline import Command, CommandFailed, run_together  # noqa: E402
+from pipeline import Command, CommandFailed, run_together, tool  # noqa: E402
 from recipe import Recipe, tokenizer  # noqa: E402
 
 from sparqle_fairseq.data.prompts import language_name  # noqa: E402
@@ -21,10 +22,21 @@ from sparqle_fairseq.data.prompts import language_name  # noqa: E402
 LLMS = {"plain": "llm_plain", "demo": "llm"}
 
 
+def own_answers(llm: str) -> str:
+    """The manifest of what an LLM writes on reading the transcripts."""
+    return f"train_{LLMS[llm]}_answers"
+
+
+def seconds_of_own_answers(folder: Path, llm: str) -> float:
+    """CPU seconds that the LLM took to write them, as the command said."""
+    log = folder / "logs" / f"{own_answers(llm)}.log"
+    return float(re.findall(r"([\d.]+) CPU seconds of the LLM", log.read_text(encoding="utf-8"))[-1])
+
+
 class Demo:
     """Synthetic speech, translated from English into French, and into languages that no training has."""
 
-    groups = ("objectives", "losses", "shape", "best-shape", "tasks")
+    groups = ("objectives", "losses", "shape", "best-shape", "tasks", "stage2")
     llms = ("plain", "demo")
     # Score -> the split, the metric and the title of its column.
     scores: Mapping[str, tuple[str, str, str]] = {
@@ -46,6 +58,18 @@ class Demo:
             )
         if not (folder / LLMS[llm] / "config.json").exists():
             run_together([demo.plain_llm(folder, seed, LLMS[llm])], started)
+        if not (folder / "features" / f"{own_answers(llm)}.tsv").exists():
+            run_together([self._own_answers(folder, llm)], started)
+
+    def _own_answers(self, folder: Path, llm: str) -> Command:
+        """The LLM reads the training's transcripts, and writes what it would answer in every language."""
+        features = folder / "features"
+        words = [
+            tool("sparqle"), "prepare", "llm-targets", features / "train_stage1.tsv", "--llm", folder / LLMS[llm],
+            "--llm-dtype", "fp32", "--to", ",".join(corpus.LANGUAGES), "--with-transcriptions", "--cpu",
+            "--batch-size", 64, "--out", features / f"{own_answers(llm)}.tsv",
+        ]  # fmt: skip
+        return Command(own_answers(llm), words, folder / "logs" / f"{own_answers(llm)}.log")
 
     def recipe(self, folder: Path, seed: int) -> Recipe:
         """Where these things are."""

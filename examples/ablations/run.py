@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from arms import GROUPS, Arm  # noqa: E402
 from costs import costs_of_updates  # noqa: E402
-from material import CORPORA, LLMS  # noqa: E402
+from material import CORPORA, LLMS, own_answers, seconds_of_own_answers  # noqa: E402
 from pipeline import Command, CommandFailed, run_together  # noqa: E402
 from recipe import Recipe  # noqa: E402
 from results import read_scores, write_json  # noqa: E402
@@ -29,6 +29,7 @@ from summary import draw, summary  # noqa: E402
 from sparqle_fairseq.files import read_json  # noqa: E402
 
 ALL = "all"
+OWN = "{own}"  # stands for what the LLM writes; its time counts as training of stage 2
 # Options of stage 2 that are refused without a stage 1.
 USE_STAGE1 = {"--compress-queries", "--freeze-qformer"}
 
@@ -118,8 +119,10 @@ class Ablations:
         data = self.data(seed)
         llm = data / LLMS[self.args.llm]
 
+        named = {"{llm}": llm, OWN: own_answers(self.args.llm)}
+
         def filled(options: Sequence[object]) -> tuple[object, ...]:
-            return tuple(llm if option == "{llm}" else option for option in options)
+            return tuple(named.get(option, option) for option in options)
 
         return replace(
             self.corpus.recipe(data, seed),
@@ -129,7 +132,7 @@ class Ablations:
             stage2_updates=updates[1],
             threads=1,
             stage1_options=(*self.corpus.shape, *arm.shape, *filled(arm.stage1 or ())),
-            stage2_options=arm.stage2,
+            stage2_options=filled(arm.stage2),
         )
 
     def costs(self) -> dict[str, tuple[float, float]]:
@@ -179,7 +182,12 @@ class Ablations:
         out.mkdir(parents=True, exist_ok=True)
         first, second = costs[arm.name]
         seconds, share = self.args.seconds, 0.0 if arm.stage1 is None else self.args.stage1_share
-        updates = (round(seconds * share / first) if share else 0, round(seconds * (1 - share) / second))
+        spent = seconds_of_own_answers(self.data(seed), self.args.llm) if OWN in arm.stage2 else 0.0
+        if (left := seconds * (1 - share) - spent) < second:
+            raise CommandFailed(
+                f"{arm.name}: the LLM wrote its answers for {spent:.0f} s, and no time is left; raise --seconds"
+            )
+        updates = (round(seconds * share / first) if share else 0, round(left / second))
         recipe = self.recipe(arm, seed, out, updates)
         if arm.stage1 is not None:
             self.call(recipe.stage1())

@@ -1,4 +1,4 @@
-"""`sparqle prepare CORPUS`: manifests of a corpus as its owners ship it. Nothing is copied or converted."""
+"""`sparqle prepare CORPUS`: manifests of a corpus as its owners ship it, and of targets that the LLM makes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ FOLDER = click.Path(path_type=Path)
     short_help="A corpus, as its owners ship it, into manifests.",
 )
 def command() -> None:
-    """Make manifests of a corpus as its owners ship it; audio is read where it lies."""
+    """Make manifests of a corpus as its owners ship it; audio is read where it lies.
+
+    llm-targets makes one of translations by the LLM itself.
+    """
 
 
 def _shared(function: Command) -> Command:
@@ -198,6 +201,70 @@ def own_audio(
         ledger=ledger,
     )
     _write(root, manifests, ledger, **options)
+
+
+@command.command("llm-targets")
+@click.argument("manifest", type=FOLDER)
+@click.option("--llm", required=True, help="the LLM of stage 2, folder or hub id")
+@click.option("--to", "languages", required=True, help="languages to translate into: fr, or several: de,fr")
+@click.option("--out", required=True, type=FOLDER, help="the manifest to write")
+@click.option("--src-lang", help="language of the speech, where the manifest does not say it")
+@click.option("--with-transcriptions", "transcriptions", is_flag=True, help="write each transcript as an answer too")
+@click.option("--llm-dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="bf16", show_default=True)
+@click.option("--prompt-templates", help="own instructions, as in training")
+@click.option("--beam", type=click.IntRange(1, 64), default=1, show_default=True, help="hypotheses that are followed")
+@click.option("--sampling", is_flag=True, help="draw tokens at random")
+@click.option("--temperature", type=click.FloatRange(0.05, 10), default=1.0, show_default=True, help="of the draws")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="of the draws")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="transcripts at a time")
+@click.option(
+    "--length-ratio",
+    "longest",
+    type=click.FloatRange(1, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="leave out what is so many times longer or shorter than translations usually are",
+)
+@click.option("--identify/--no-identify", default=True, show_default=True, help="leave out what is in another language")
+@click.option("--left-out", type=FOLDER, help="write all that was left out, with its reason, into this file")
+@click.option("--json", "as_json", is_flag=True, help="report on stdout as JSON")
+@click.option("--cpu", is_flag=True, help="do not use a GPU")
+def llm_targets(
+    manifest: Path,
+    languages: str,
+    beam: int,
+    sampling: bool,
+    temperature: float,
+    seed: int,
+    left_out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """MANIFEST's transcripts, translated by the LLM itself."""
+    from tqdm import tqdm
+
+    from sparqle_fairseq.generate.search import SearchSettings
+    from sparqle_fairseq.tools.llm_targets.run import Request, run
+
+    def progress(items: Iterable[int], total: int) -> Iterable[int]:
+        return tqdm(items, total=total, desc="the LLM reads", unit="batch")
+
+    settings = SearchSettings(beam=beam, sampling=sampling, temperature=temperature, seed=seed)
+    made = run(Request(manifest, languages=_languages(languages), search=settings, **options), progress)
+    ledger = made.ledger
+    if left_out is not None:
+        lines = ["\t".join(entry).replace("\n", " ") + "\n" for entry in ledger.left_out]
+        files.write_text(left_out, "what\treason\n" + "".join(lines))
+    if as_json:
+        reasons = dict(ledger.reasons())
+        found = {"rows": made.rows, "left_out": reasons, "notes": ledger.notes, "cpu_seconds": made.cpu_seconds}
+        click.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    click.echo(f"{options['out']}: " + ", ".join(f"{count:,} {name}" for name, count in made.rows.items()))
+    click.echo(f"{made.cpu_seconds:.1f} CPU seconds of the LLM", err=True)
+    for sentence in (ledger.sentence(), *ledger.notes):
+        if sentence:
+            click.echo(sentence, err=True)
 
 
 def _named(names: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sparqle_fairseq.models.stage2.prompted import prompt_of_text
+
 # Logits that the LLM makes at a time where it reads transcripts: 128 MB of them in fp32.
 LOGITS_AT_A_TIME = 1 << 25
 
@@ -69,6 +71,6 @@ class Stage2Batch:
         for start in range(0, reading.size(0), size):
             rows = slice(start, start + size)
             with torch.no_grad(), self.model.llm_as_it_came():
-                prefix, seen = self.model.prompt_of_text(reading[rows], padding_mask[rows])
+                prefix, seen = prompt_of_text(llm, reading[rows], padding_mask[rows])
                 logits = llm.forced(prefix, seen, self.answer[rows], ~self.real[rows])
             yield rows, logits

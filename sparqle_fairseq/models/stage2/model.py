@@ -10,10 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
-from sparqle_fairseq.data.instructions import SPEECH_PLACE
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, add_layer_mix, open_speech_source
 from sparqle_fairseq.models.config import DTYPES, SpeechLLMConfig, feature_masks, qformer_config
@@ -27,6 +25,7 @@ from sparqle_fairseq.models.stage2.batch import Lessons, Stage2Batch
 from sparqle_fairseq.models.stage2.decoder import PromptedLLM
 from sparqle_fairseq.models.stage2.objectives import DEFAULT, Objective, kind_of, parse_objective
 from sparqle_fairseq.models.stage2.objectives.base import Sums
+from sparqle_fairseq.models.stage2.prompted import prompt_of_text, splice
 from sparqle_fairseq.models.stage2.start import start_training
 
 
@@ -150,12 +149,7 @@ class SpeechLLM(AdaptedModel):
         """The same with nothing in the speech's place: (B, P - 1, M), and where it is real."""
         if self.adapter.lora is not None:
             self.adapter.lora.install(self.llm.model)
-        return self.prompt_of_text(prompt, prompt_padding_mask)
-
-    def prompt_of_text(self, prompt: Tensor, prompt_padding_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The prompts (B, P) as they are without the place of the speech: (B, P - 1, M), and where it is real."""
-        words = self.llm.embed(prompt)
-        return splice(words, prompt, prompt_padding_mask, words[:, :0])
+        return prompt_of_text(self.llm, prompt, prompt_padding_mask)
 
     @contextmanager
     def llm_as_it_came(self) -> Iterator[None]:
@@ -180,25 +174,3 @@ class SpeechLLM(AdaptedModel):
             frames = (frames * self.speech_encoder.frame_rate / self.speech_encoder.sample_rate).ceil().long()
         prompt = (~net_input["prompt_padding_mask"]).sum(dim=1)
         return self.llm.context - prompt - self.adapter.qformer.config.query_count(frames)
-
-
-def splice(
-    words: Tensor, prompt: Tensor, padding_mask: Tensor, speech: Tensor, speech_padding_mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Put `speech` (B, Q, M) where each prompt has its place.
-
-    `words` (B, P, M) are the embeddings of `prompt` (B, P), padded at the left; `speech_padding_mask` (B, Q) is True at
-    the end of speech that has fewer queries. Returns (B, P - 1 + Q, M) and the bool (B, P - 1 + Q) that is True at real
-    positions; what is padding goes to the left, so that answers start in the same column.
-    """
-    counts = [speech.size(1)] * speech.size(0)
-    if speech_padding_mask is not None:
-        counts = (~speech_padding_mask).sum(dim=1).tolist()
-    rows, seen = [], []
-    for i, place in enumerate((prompt == SPEECH_PLACE).int().argmax(dim=1).tolist()):
-        count = counts[i]
-        rows.append(torch.cat([speech[i, count:], words[i, :place], speech[i, :count], words[i, place + 1 :]]))
-        real = ~padding_mask[i]
-        beyond = real.new_zeros(speech.size(1) - count)
-        seen.append(torch.cat([beyond, real[:place], real.new_ones(count), real[place + 1 :]]))
-    return torch.stack(rows), torch.stack(seen)

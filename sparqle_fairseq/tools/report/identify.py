@@ -60,6 +60,12 @@ def identify(texts: Sequence[str], references: Sequence[str], language: str) -> 
     return Identified(wrong, len(looked), mistaken)
 
 
+def other_language(text: str, language: str) -> str | None:
+    """Code of the language that a text surely is in, where that is another than `language`; else None."""
+    found = _language(text)
+    return None if found in (None, _code(language)) else found
+
+
 @lru_cache(maxsize=1 << 17)
 def _language(text: str) -> str | None:
     """The language that a text surely is in."""

@@ -18,7 +18,7 @@ from sparqle_fairseq.data.manifest import ManifestRow
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.generate.limits import Limits
 from sparqle_fairseq.generate.search import Hypothesis, SearchSettings, search
-from sparqle_fairseq.models.stage2.model import splice
+from sparqle_fairseq.models.stage2.prompted import splice
 
 CLOSE = {"atol": 2e-4, "rtol": 1e-4}
 ROWS = [0, 5, 3, 9]

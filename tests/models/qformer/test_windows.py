@@ -20,7 +20,7 @@ from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
 from sparqle_fairseq.models.stage1.batch import Stage1Text
 from sparqle_fairseq.models.stage1.losses import similarity
 from sparqle_fairseq.models.stage1.objectives.stm import matching_logits
-from sparqle_fairseq.models.stage2.model import splice
+from sparqle_fairseq.models.stage2.prompted import splice
 
 WINDOWS = ["--query-window-seconds", "0.1", "--queries-per-window", "2"]  # 5 frames at 50 Hz
 SHAPES = {

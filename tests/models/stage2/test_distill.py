@@ -12,6 +12,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.stage2 import batch as stage2_batch
 from sparqle_fairseq.models.stage2.batch import Lessons, Stage2Batch
 from sparqle_fairseq.models.stage2.objectives.distill import divergence
+from sparqle_fairseq.models.stage2.prompted import prompt_of_text
 
 ROWS = [0, 5, 3, 9]
 
@@ -108,7 +109,7 @@ def test_an_llm_that_hears_what_it_would_read_has_nothing_to_learn(distilled):
     """The transcript's own embeddings in the place of the speech: prompt, answer and end stand in the same places."""
     sample = batch(distilled, "train2", ROWS)
     model = distilled.model
-    prefix, seen = model.prompt_of_text(sample["reading"], sample["reading_padding_mask"])
+    prefix, seen = prompt_of_text(model.llm, sample["reading"], sample["reading_padding_mask"])
     given = sample["net_input"]
     answer = given["answer"], given["answer_padding_mask"]
     heard = Stage2Batch(model, *answer, lessons_of(sample), lambda: model.llm.forced(prefix, seen, *answer))

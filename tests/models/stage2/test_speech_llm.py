@@ -10,7 +10,7 @@ import torch
 from tiny_models import batch, build_stage2
 
 from sparqle_fairseq.data.instructions import SPEECH_PLACE
-from sparqle_fairseq.models.stage2.model import splice
+from sparqle_fairseq.models.stage2.prompted import splice
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 

@@ -1,0 +1,1 @@
+"""`sparqle prepare llm-targets`: translations that the LLM itself makes of the transcripts, as a manifest."""
