@@ -49,6 +49,8 @@ setup(
         "plots": ["matplotlib>=3.8"],
         # Pictures of `sparqle report`, and which language a hypothesis is in (140 of them, 4.6 MB, offline, BSD).
         "report": ["matplotlib>=3.8", "py3langid>=0.4"],
+        # `sparqle report --controls --asr` over Whisper in CTranslate2's format; 43 MB, MIT.
+        "cascade": ["faster-whisper>=1.1", "ctranslate2>=4.7"],
         # `--speech-encoder s3prl:NAME`. The fork, because s3prl 0.4.18 cannot be imported with torchaudio 2.11.
         "s3prl": ["espnet-s3prl>=2026.5.14"],
         # `sparqle extract-units`. The last two it imports, but does not ask for.
@@ -84,6 +86,8 @@ setup(
             "pysubs2>=1.7",
             # Word error rates of `sparqle score` are held against it.
             "jiwer>=4",
+            # The cascade of `sparqle report` over CTranslate2's Whisper.
+            "faster-whisper>=1.1",
             # Cuts texts of talks for `sparqle report`. GPL-3: run as a program, never imported.
             "mweralign>=1.4",
             # Drives Debian's chromium in the tests of the page.

@@ -33,7 +33,7 @@ WIDE = 160
 @click.option("--missing-as-empty", is_flag=True, help="count rows without a hypothesis as empty")
 @click.option("--controls", is_flag=True, help="run --model, and what it writes without the right speech")
 @click.option("--model", metavar="CKPT", help="with --controls: checkpoint or exported folder")
-@click.option("--asr", metavar="DIR", help="with --controls: a recogniser of Hugging Face, for a cascade")
+@click.option("--asr", metavar="DIR", help="with --controls: recogniser of Hugging Face or CTranslate2, for a cascade")
 @click.option("--speech-encoder", metavar="PATH", help="with --controls: where the encoder is now, if it has moved")
 @click.option("--llm", metavar="PATH", help="with --controls: the same of the LLM")
 @click.option("--beam", type=click.IntRange(1, 64), metavar="N", help="with --controls: beam of the search (5)")

@@ -22,7 +22,7 @@ from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.scoring.normalise import normalised
 from sparqle_fairseq.tools.report.expected import Expected, Split
-from sparqle_fairseq.tools.report.recogniser import Recogniser
+from sparqle_fairseq.tools.report.recogniser import Recogniser, open_recogniser
 from sparqle_fairseq.tools.report.written import Hypothesis, Written
 from sparqle_fairseq.tools.translate.loaded import open_model
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Text, Translator
@@ -36,7 +36,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Controls:
-    """What to run. `asr`: a folder of a speech recogniser of Hugging Face, for the cascade."""
+    """What to run. `asr`: a folder of a speech recogniser of Hugging Face or of CTranslate2, for the cascade."""
 
     model: str
     asr: str | None = None
@@ -52,7 +52,7 @@ def run_controls(controls: Controls, splits: Sequence[Split], note: Note) -> dic
     """Name -> what it wrote for each split, the model itself first. Raises `SparqleError`."""
     for split in splits:
         _check_rows(split)
-    recogniser = None if controls.asr is None else Recogniser(controls.asr, controls.cpu)
+    recogniser = None if controls.asr is None else open_recogniser(controls.asr, controls.cpu)
     loaded = open_model(controls.model, speech_encoder=controls.speech_encoder, llm=controls.llm, cpu=controls.cpu)
     translator = Translator(loaded, Settings(beam=controls.beam))
     found: dict[str, list[Written]] = {}

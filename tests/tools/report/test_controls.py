@@ -24,7 +24,7 @@ from sparqle_fairseq.tools.report import controls
 from sparqle_fairseq.tools.report.controls import Controls, exchanged, run_controls
 from sparqle_fairseq.tools.report.expected import Expected, Split, of_manifest
 from sparqle_fairseq.tools.report.measure import Rules
-from sparqle_fairseq.tools.report.recogniser import Recogniser
+from sparqle_fairseq.tools.report.recogniser import HuggingFaceRecogniser
 from sparqle_fairseq.tools.report.run import Request, run
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Translator
 
@@ -80,7 +80,7 @@ def asked(world, stage2, recogniser, monkeypatch):
 def test_the_controls_are_what_they_are_called(asked, recogniser):
     found = run_controls(asked.controls, [asked.split], lambda _: None)
     texts = {name: {key: one.text for key, one in own[0].texts} for name, own in found.items()}
-    rows, asr = asked.split.rows, Recogniser(str(recogniser), cpu=True)
+    rows, asr = asked.split.rows, HuggingFaceRecogniser(str(recogniser), cpu=True)
     assert list(texts) == list(controls.NAMES)
     others = exchanged(rows, asked.controls.seed)
     told = set()
@@ -128,7 +128,7 @@ def test_controls_are_systems_of_a_report_and_their_texts_are_kept(world, tmp_pa
 
 def test_what_is_no_recogniser_is_one_sentence(world):
     with pytest.raises(SparqleError, match="holds no speech recogniser of transformers"):
-        Recogniser(str(world.llm), cpu=True)
+        HuggingFaceRecogniser(str(world.llm), cpu=True)
 
 
 @pytest.mark.parametrize(
