@@ -30,7 +30,7 @@ class EndsAtTheLimit(LogitsProcessor):
 
 def write_model(model: Any, options: Mapping[str, Any], folder: Path, **more: Any) -> Path:
     """`options` are those of the model (`SpeechLLMConfig`); `more` goes to `write_folder`."""
-    encoder, llm, qformer = model.speech_encoder, model.llm, model.adapter.qformer.config
+    encoder, llm, qformer = model.speech_encoder, model.llm, model.adapter.reader.config
     processor = processor_of(encoder, copy.deepcopy(llm.tokenizer), qformer, PromptTemplates.load(), model.answer)
     tensors = {name: value for name, value in model.state_dict().items() if name.startswith("adapter.")}
     config = model_config(encoder, llm, qformer, options, model.identity, processor.audio_token_id)

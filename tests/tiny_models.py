@@ -11,6 +11,14 @@ from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 
+# What takes the Q-Former's sizes out of the words below: a plain adapter refuses those that it does not have.
+NO_QUERIES = ["--queries", "100"]
+NO_LAYERS = [*NO_QUERIES, "--layers", "12"]
+PLAIN = {
+    "stack": ["--adapter", "stack", "--speech-stride", "4", *NO_LAYERS],
+    "conv": ["--adapter", "conv", "--speech-stride", "4", *NO_LAYERS, "--ffn-size", "3072"],
+    "ctc": ["--adapter", "ctc", "--speech-stride", "2", *NO_QUERIES],
+}
 TINY = ["--hidden-size", "32", "--layers", "2", "--heads", "4", "--ffn-size", "64", "--queries", "6"]
 
 

@@ -20,7 +20,9 @@ from sparqle_fairseq.errors import SparqleError
 @click.option("--llm-layers", type=int, default=32, show_default=True, help="its layers")
 @click.option("--vocab", type=int, default=128256, show_default=True, help="its vocabulary")
 @click.option("--arch", type=click.Choice(["tiny", "base", "large"]), default="base", show_default=True)
+@click.option("--adapter", default="qformer", show_default=True, help="what reads the speech, as in training")
 @click.option("--queries", type=int, help="queries of the Q-Former, if not those of --arch")
+@click.option("--speech-stride", type=int, help="of another adapter: encoder frames in an output")
 @click.option("--hours", type=float, required=True, help="hours of audio")
 @click.option("--mean-seconds", type=float, default=12.3, show_default=True, help="length of an utterance")
 @click.option("--gpus", type=int, default=1, show_default=True)
@@ -48,6 +50,7 @@ def command(
     llm_layers: int,
     vocab: int,
     queries: int | None,
+    speech_stride: int | None,
     gpu_memory: float | None,
     max_tokens: int,
     max_tokens_stage2: int,
@@ -72,7 +75,7 @@ def command(
     if steps_per_second is not None and not steps_per_second > 0:
         raise SparqleError(f"--steps-per-second {steps_per_second:g} must be above 0")
     size = LLMSize(llm_params, llm_width, llm_layers, vocab) if llm_params else None
-    shape = (("queries", queries),) if queries else ()
+    shape = tuple((name, value) for name, value in (("queries", queries), ("speech_stride", speech_stride)) if value)
     run = Run(llm=llm or size, qformer=shape, max_tokens=(max_tokens, max_tokens_stage2), **given)
     found = plan(run)
     if as_json:

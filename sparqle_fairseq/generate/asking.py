@@ -21,7 +21,7 @@ from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.limits import LengthRule
 from sparqle_fairseq.generate.options import DecodingOptions, settings_of
 from sparqle_fairseq.generate.stopping import StopTexts
-from sparqle_fairseq.models.qformer.qformer import QFormerConfig
+from sparqle_fairseq.models.adapters import ReadingConfig
 from sparqle_fairseq.models.stage2.model import SpeechLLM
 
 
@@ -29,7 +29,7 @@ from sparqle_fairseq.models.stage2.model import SpeechLLM
 class PromptRoom:
     """Whether prompt, queries and answer fit into the LLM's context. Numbers only: loader processes get a copy."""
 
-    config: QFormerConfig
+    config: ReadingConfig
     frames_a_sample: float
     context: int
 
@@ -46,7 +46,7 @@ class PromptRoom:
 
 def prompt_room(model: SpeechLLM) -> PromptRoom | None:
     """What looks at an utterance with its text; None where every one fits that `InstructionSide` lets pass."""
-    config, encoder = model.adapter.qformer.config, model.speech_encoder
+    config, encoder = model.adapter.reader.config, model.speech_encoder
     if not config.window_frames:
         return None  # with windows alone, the speech's share of the LLM's context grows with its length
     return PromptRoom(config, encoder.frame_rate / encoder.sample_rate, model.llm.context)
@@ -59,7 +59,7 @@ def instruction_side(model: SpeechLLM, templates: PromptTemplates, sample_seed: 
         templates.builder(llm.tokenizer),
         templates,
         pad=llm.pad,
-        max_tokens=llm.context - model.adapter.qformer.config.queries,
+        max_tokens=llm.context - model.adapter.reader.config.queries,
         sample_seed=sample_seed,
         style=model.answer,
     )

@@ -83,18 +83,24 @@ def read_with_map(qformer: QFormer, values: Tensor, padding_mask: Tensor) -> tup
 
 def reading_rate(model: Any) -> float:
     """Frames per second as the queries read them: those of the encoder, or stacks of them (`--speech-stride`)."""
-    return model.speech_encoder.frame_rate / model.adapter.qformer.config.speech_stride
+    return model.speech_encoder.frame_rate / model.adapter.reader.config.speech_stride
 
 
 @torch.no_grad()
 def query_map(model: Any, net_input: dict[str, Any]) -> QueryMap:
     """Where the queries of a model of either stage look in a batch."""
+    check_can_look(model)
     speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
     return read_with_map(model.adapter.qformer, speech.values, speech.padding_mask)[1]
 
 
 def check_can_look(model: Any) -> None:
     """Raise `SparqleError` where the model writes no text, or its text cannot be followed back to the queries."""
+    if model.adapter.qformer is None:
+        raise SparqleError(
+            f"this model has no queries that look at the speech (--adapter {model.adapter.reader.config.adapter}), so "
+            "there is no attention to show; leave --visualize-interval, --print-alignment and `sparqle inspect` out"
+        )
     model.step_decoder()
     if getattr(model.adapter, "llm_space", None) is not None and not isinstance(model, PretrainModel):
         raise SparqleError(

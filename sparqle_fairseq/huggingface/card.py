@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparqle_fairseq.huggingface.configuration import SparqleConfig
+from sparqle_fairseq.models.adapters import QFORMER
 
 
 def model_card(
@@ -34,11 +35,13 @@ def model_card(
     head = ["---", "library_name: transformers", "pipeline_tag: automatic-speech-recognition", "tags:", "- sparqle"]
     head += ["- speech-translation", *([f"license: {licence.lower()}"] if licence else []), "---"]
     trust = ", trust_remote_code=True" if with_code else ""
-    queries = f"{adapter.queries} queries" + (" for each window" if adapter.window_frames else "")
+    reader = f"{adapter.adapter}, width {adapter.hidden_size}, an output for every {adapter.speech_stride} frames"
+    if adapter.adapter == QFORMER:
+        reader = f"Q-Former of {adapter.layers} layers, width {adapter.hidden_size}, {_queries(adapter)}"
     rows = [
         ("speech encoder (frozen)", f"{encoder} ({config.audio_config.model_type})"),  # type: ignore[union-attr]
         ("LLM (frozen)", f"{llm} ({config.text_config.model_type})"),  # type: ignore[union-attr]
-        ("adapter (trained)", f"Q-Former of {adapter.layers} layers, width {adapter.hidden_size}, {queries}"),
+        ("adapter (trained)", reader),
         ("between adapter and LLM", adapter.projector),
         ("LoRA", f"rank {adapter.lora_rank}" if adapter.lora_rank else "none"),
         ("trained on", str(data.get("train_subset", "not said"))),
@@ -50,8 +53,8 @@ def model_card(
             *head,
             f"# {name}",
             "",
-            "A [SparQLe](https://arxiv.org/abs/2502.09284) model: a Q-Former that reads a frozen speech encoder and",
-            "prompts a frozen LLM to transcribe and to translate.",
+            f"A [SparQLe](https://arxiv.org/abs/2502.09284) model: {_what(adapter)} that reads",
+            "a frozen speech encoder and prompts a frozen LLM to transcribe and to translate.",
             "",
             "| | |",
             "|---|---|",
@@ -86,3 +89,11 @@ def model_card(
             "",
         ]
     )
+
+
+def _queries(adapter: Any) -> str:
+    return f"{adapter.queries} queries" + (" for each window" if adapter.window_frames else "")
+
+
+def _what(adapter: Any) -> str:
+    return "a Q-Former" if adapter.adapter == QFORMER else f"an adapter ({adapter.adapter}, in the Q-Former's place)"

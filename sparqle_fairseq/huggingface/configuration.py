@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.adapters import QFORMER, PlainConfig, ReadingConfig
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 
 # What `from_pretrained` says of a hub's repository.
@@ -13,9 +16,11 @@ HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_down
 
 
 class SparqleAdapterConfig(PreTrainedConfig):
-    """Sizes of what is trained; the fields of `QFormerConfig`, and what stands around it.
+    """Sizes of what is trained; the fields of `QFormerConfig` or `PlainConfig`, and what stands around it.
 
     Args:
+        adapter: what reads the speech: "qformer", or the name of a plain adapter, to which the fields that it does not
+            have mean nothing.
         hidden_size: H, width of the Q-Former.
         layers, heads, ffn_size, cross_attention_freq, queries, query_start, dropout, speech_entry, speech_downsample,
             speech_stride, window_frames: as in `QFormerConfig`.
@@ -28,6 +33,7 @@ class SparqleAdapterConfig(PreTrainedConfig):
 
     model_type = "sparqle_adapter"
 
+    adapter: str = QFORMER
     hidden_size: int = 768
     layers: int = 12
     heads: int = 12
@@ -51,14 +57,15 @@ class SparqleAdapterConfig(PreTrainedConfig):
     without_lora: bool = False
     initializer_range: float = 0.02
 
-    def qformer(self, speech_width: int) -> QFormerConfig:
-        """The plain configuration of the Q-Former, without a text branch. Raises `SparqleError`."""
+    def reader(self, speech_width: int) -> ReadingConfig:
+        """The plain configuration of what reads the speech, without a text branch. Raises `SparqleError`."""
+        kind: Any = QFormerConfig if self.adapter == QFORMER else PlainConfig
         shape = {
             name: getattr(self, name)
-            for name in QFormerConfig.__dataclass_fields__
+            for name in kind.__dataclass_fields__
             if name not in ("vocab_size", "speech_width", "max_text_positions")
         }
-        return QFormerConfig(vocab_size=1, speech_width=speech_width, **shape)
+        return kind(vocab_size=1, speech_width=speech_width, **shape)
 
 
 class SparqleConfig(PreTrainedConfig):

@@ -21,10 +21,10 @@ from sparqle_fairseq.huggingface.folder import TRAINING, WEIGHTS
 from sparqle_fairseq.huggingface.frames import frame_rule
 from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
 from sparqle_fairseq.huggingface.processing import AUDIO_TOKEN, SparqleProcessor
+from sparqle_fairseq.models.adapters import ReadingConfig
 from sparqle_fairseq.models.encoders import SpeechEncoder
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.llm.llm import LanguageModel
-from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 
 PROCESSOR = "processor_config.json"
 LORA_FIELDS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target")
@@ -33,7 +33,7 @@ LORA_FIELDS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target")
 def model_config(
     encoder: SpeechEncoder,
     llm: LanguageModel,
-    qformer: QFormerConfig,
+    reader: ReadingConfig,
     options: Mapping[str, Any],
     identity: Mapping[str, Any],
     audio_token_id: int,
@@ -42,14 +42,14 @@ def model_config(
 
     Args:
         encoder: of Hugging Face's kinds.
-        qformer: sizes of the adapter.
+        reader: sizes of what reads the speech.
         options: `projector`, `compress_queries`, `soft_tokens`, `answer` and those of LoRA; what is missing is off.
         identity: of encoder and LLM, as the folder is to be checked against.
     """
     place = EncoderPlace(str(encoder.identity["path"]))
     from transformers import AutoConfig
 
-    shape = {name: getattr(qformer, name) for name in QFormerConfig.__dataclass_fields__}
+    shape = {name: getattr(reader, name) for name in ("adapter", *reader.__dataclass_fields__)}
     for name in ("vocab_size", "speech_width", "max_text_positions"):
         del shape[name]
     around = ("projector", "compress_queries", "soft_tokens", "answer", *LORA_FIELDS)
@@ -72,7 +72,7 @@ def model_config(
 
 
 def processor_of(
-    encoder: SpeechEncoder, tokenizer: Any, qformer: QFormerConfig, templates: PromptTemplates, answer: str
+    encoder: SpeechEncoder, tokenizer: Any, reader: ReadingConfig, templates: PromptTemplates, answer: str
 ) -> SparqleProcessor:
     """The processor of a model; `tokenizer`, the LLM's, is given the audio token. Raises `SparqleError`."""
     from transformers import Wav2Vec2FeatureExtractor
@@ -83,9 +83,9 @@ def processor_of(
         Wav2Vec2FeatureExtractor(sampling_rate=encoder.sample_rate, do_normalize=False, return_attention_mask=True),
         tokenizer,
         frames=frame_rule(encoder.frozen.module),
-        queries=qformer.queries,
-        window_frames=qformer.window_frames,
-        speech_stride=qformer.speech_stride,
+        queries=reader.queries,
+        window_frames=reader.window_frames,
+        speech_stride=reader.speech_stride,
         normalize=encoder.normalize,
         wordings={task: {code: list(lines) for code, lines in by.items()} for task, by in templates.wordings.items()},
         system=templates.system,

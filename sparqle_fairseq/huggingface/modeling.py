@@ -1,4 +1,4 @@
-"""SparQLe for transformers: frozen speech encoder, Q-Former and projector, frozen causal LM.
+"""SparQLe for transformers: frozen speech encoder, Q-Former (or plain adapter) and projector, frozen causal LM.
 
 N recordings of a batch, S samples, T encoder frames, W width of the encoder, Q queries of a recording, B rows of text,
 L tokens, M width of the LLM's embeddings, V vocabulary. The modules are those of the fairseq plugin, and the adapter's
@@ -107,7 +107,7 @@ class SparqleModel(SparqlePreTrainedModel):
         embeddings: Any = self.get_input_embeddings()
         width = int(embeddings.embedding_dim)
         adapter: Any = Stage2Adapter(
-            shape.qformer(self.speech_encoder.width),
+            shape.reader(self.speech_encoder.width),
             width,
             projector=shape.projector,
             soft_tokens=shape.soft_tokens,
@@ -273,7 +273,7 @@ class SparqleModel(SparqlePreTrainedModel):
         counts = torch.full((spoken.size(0),), spoken.size(1), device=spoken.device)
         if beyond is not None:
             counts = (~beyond).sum(dim=1)
-        places = self.adapter.qformer.config.query_count((~padding_mask).sum(dim=1))
+        places = self.adapter.reader.config.query_count((~padding_mask).sum(dim=1))
         real = torch.arange(spoken.size(1), device=spoken.device) < counts[:, None]
         return SpeechOutput(last_hidden_state=spoken, pooler_output=spoken[real], counts=counts, places=places)
 

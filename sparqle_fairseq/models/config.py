@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from sparqle_fairseq.data.answers import ANSWERS
 from sparqle_fairseq.data.options import choice, with_options
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.adapters import QFORMER, PlainConfig, ReadingConfig, adapter_names, plain_kind
 from sparqle_fairseq.models.llm.lora_options import LoRAOptions
 from sparqle_fairseq.models.llm.quantized import QUANTIZATIONS
 from sparqle_fairseq.models.llm.sharding import SHARDINGS
@@ -47,10 +49,21 @@ class AdapterConfig:
     unit_vocabulary: int = field(default=0, metadata={"help": "number of different units, for --source units"})
     unit_rate: float = field(default=50.0, metadata={"help": "units per second (before --collapse-units)"})
     collapse_units: bool = field(default=False, metadata={"help": "read consecutive equal units as one"})
-    hidden_size: int = field(default=768, metadata={"help": "Q-Former width"})
-    layers: int = field(default=12, metadata={"help": "Q-Former layers"})
-    heads: int = field(default=12, metadata={"help": "Q-Former attention heads"})
-    ffn_size: int = field(default=3072, metadata={"help": "Q-Former feed-forward width"})
+    adapter: str = field(
+        default=QFORMER,
+        metadata={
+            "help": f"what reads the speech: {', '.join(adapter_names())}; all but the Q-Former have no queries, and "
+            "give an output for every --speech-stride encoder frames"
+        },
+    )
+    hidden_size: int = field(default=768, metadata={"help": "width of the Q-Former, or of the adapter in its place"})
+    layers: int = field(default=12, metadata={"help": "layers of the Q-Former, or of --adapter ctc"})
+    heads: int = field(
+        default=12, metadata={"help": "attention heads of the Q-Former, or of --adapter ctc; of stg-outputs too"}
+    )
+    ffn_size: int = field(
+        default=3072, metadata={"help": "feed-forward width of the Q-Former, or of --adapter stack or ctc"}
+    )
     cross_attention_freq: int = field(default=2, metadata={"help": "every n-th layer reads the speech"})
     queries: int = field(default=100, metadata={"help": "number of learned queries"})
     query_start: str = choice(
@@ -74,7 +87,10 @@ class AdapterConfig:
         DOWNSAMPLING,
         "before the Q-Former, join --speech-stride frames: stack (side by side), conv (learned) or none",
     )
-    speech_stride: int = field(default=1, metadata={"help": "encoder frames in a frame that the Q-Former reads"})
+    speech_stride: int = field(
+        default=1,
+        metadata={"help": "encoder frames in a frame that the Q-Former reads, or in an output of another adapter"},
+    )
     speech_entry: str = choice(
         "norm",
         SPEECH_ENTRIES,
@@ -82,7 +98,7 @@ class AdapterConfig:
         "Q-Former's width, as in the authors' Hugging Face trainer) or none",
     )
     max_text_positions: int = field(default=512, metadata={"help": "longest transcript, in tokens"})
-    dropout: float = field(default=0.1, metadata={"help": "dropout in the Q-Former"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout in the adapter"})
     qformer_gradient_checkpointing: bool = field(
         default=False,
         metadata={
@@ -183,7 +199,11 @@ class SpeechLLMConfig(LoRAOptions, AdapterConfig):
         "and the translation (transcript-first); only the translation is printed and scored",
     )
     freeze_qformer: bool = field(
-        default=False, metadata={"help": "train the projector alone; the Q-Former stays as --pretrained-adapter has it"}
+        default=False,
+        metadata={
+            "help": "train the projector alone; the Q-Former, or the adapter in its place, stays as "
+            "--pretrained-adapter has it"
+        },
     )
     pretrained_adapter: str | None = field(
         default=None,
@@ -207,7 +227,16 @@ QFORMER_FIELDS = (
 )
 # What makes two adapters the same shape; a stage-2 run takes these from its stage-1 checkpoint.
 UNIT_FIELDS = ("source", "unit_vocabulary", "unit_rate", "collapse_units")
-SHAPE_FIELDS = (*QFORMER_FIELDS, "query_window_seconds", "queries_per_window", *UNIT_FIELDS)
+SHAPE_FIELDS = ("adapter", *QFORMER_FIELDS, "query_window_seconds", "queries_per_window", *UNIT_FIELDS)
+# What no other adapter has; a value that is not the default's is refused there.
+QFORMER_ALONE = (
+    "query_start",
+    "query_window_seconds",
+    "queries_per_window",
+    "speech_entry",
+    "speech_downsample",
+    "qformer_gradient_checkpointing",
+)
 ENCODER_FIELDS = ("speech_encoder", "encoder_layer", "encoder_dtype")
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -215,6 +244,31 @@ SIZES: dict[str, dict[str, Any]] = {
     "base": {"hidden_size": 768, "layers": 12, "heads": 12, "ffn_size": 3072},
     "large": {"hidden_size": 1024, "layers": 24, "heads": 16, "ffn_size": 4096},
 }
+
+
+def adapter_config(
+    config: AdapterConfig, speech_width: int, vocab_size: int, frame_rate: float | None = None
+) -> ReadingConfig:
+    """What reads the speech, as options describe it: a Q-Former, or a plain adapter; arguments as below."""
+    if config.adapter == QFORMER:
+        return qformer_config(config, speech_width, vocab_size, frame_rate)
+    kind = plain_kind(config.adapter)
+    for name in QFORMER_ALONE:
+        _check_unread(config, name, ())
+    # Architectures fill these in, whatever the adapter.
+    for name in ("cross_attention_freq", "queries", "layers", "ffn_size"):
+        if name not in kind.reads:
+            _check_unread(config, name, [size[name] for size in SIZES.values() if name in size])
+    sizes = ("hidden_size", "layers", "heads", "ffn_size", "speech_stride", "max_text_positions", "dropout")
+    return PlainConfig(config.adapter, vocab_size, speech_width, **{name: getattr(config, name) for name in sizes})
+
+
+def _check_unread(config: AdapterConfig, name: str, others: Sequence[Any]) -> None:
+    value = getattr(config, name)
+    if value not in (getattr(AdapterConfig, name), *others):
+        raise SparqleError(
+            f"--{name.replace('_', '-')} {value} means nothing to --adapter {config.adapter}; leave it out"
+        )
 
 
 def qformer_config(

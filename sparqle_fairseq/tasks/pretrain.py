@@ -29,7 +29,7 @@ class PretrainTask(SpeechTask):
         self.dictionary.bind(tokenizer.decode, tokenizer.vocab_size, tokenizer.pad, tokenizer.end)
 
     def text_side(self, training: bool, saved: Any) -> TranscriptSide:
-        positions = self.model.adapter.qformer.config.max_text_positions
+        positions = self.model.adapter.reader.config.max_text_positions
         return TranscriptSide(
             self.model.tokenizer, positions, self.model.llm_tokenizer, pairs=bool(self._readers_of_translations())
         )

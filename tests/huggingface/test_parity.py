@@ -9,7 +9,7 @@ import torch
 from factories import save_tiny_hugging_face, save_tiny_whisper
 from hugging_face_models import EndsAtTheLimit, write_model
 from omegaconf import OmegaConf
-from tiny_models import batch, build_stage1, build_stage2, build_stage2_from, save_adapter, stir
+from tiny_models import PLAIN, batch, build_stage1, build_stage2, build_stage2_from, save_adapter, stir
 
 from sparqle_fairseq.huggingface import SparqleForConditionalGeneration, SparqleProcessor
 
@@ -29,6 +29,9 @@ KINDS = {
     "normalised": [],
     "transcript first": ["--answer", "transcript-first"],
     "compressed": ["--compress-queries"],
+    "stack adapter": PLAIN["stack"],
+    "conv adapter": PLAIN["conv"],
+    "ctc adapter": PLAIN["ctc"],
     "soft tokens": ["--compress-queries", "--soft-tokens"],
 }
 
@@ -45,10 +48,11 @@ def encoders(tmp_path_factory):
 def built_as(kind, world, encoders, folder):
     encoder = encoders / (kind if kind in ("whisper", "normalised") else "plain")
     here = SimpleNamespace(**{**vars(world), "encoder": encoder})
-    if "compress" not in " ".join(KINDS[kind]):
+    if "compress" not in " ".join(KINDS[kind]) and "ctc" not in kind:
         built = build_stage2(here, *KINDS[kind])
     else:
-        first = build_stage1(here, "--objective", "llm-ctc", "--llm", str(world.llm))
+        shape = KINDS[kind] if "adapter" in kind else []
+        first = build_stage1(here, "--objective", "llm-ctc", "--llm", str(world.llm), *shape)
         built = build_stage2_from(here, save_adapter(first, folder / "first.pt"), *KINDS[kind])
         stir(built.model, 1.5)
         built.model.eval()

@@ -56,7 +56,7 @@ class Stage2:
         encoder: Any = plain.speech_encoder
         llm = plain.llm
         templates = PromptTemplates.load(data.prompt_templates)
-        shape = plain.adapter.qformer.config
+        shape = plain.adapter.reader.config
         self.processor = processor_of(encoder, copy.deepcopy(llm.tokenizer), shape, templates, options.answer)
         config = model_config(encoder, llm, shape, asdict(options), plain.identity, self.processor.audio_token_id)
         self.model = SparqleForConditionalGeneration(config, encoder.frozen.module, llm.model, plain.adapter)
@@ -96,7 +96,7 @@ class Stage2:
     def _places(self, source: Tensor) -> int:
         if source.dim() == 1:
             return self.processor.places(len(source))
-        return int(self.model.adapter.qformer.config.query_count(torch.tensor([len(source)])))
+        return int(self.model.adapter.reader.config.query_count(torch.tensor([len(source)])))
 
     def loss(self, model: Any, batch: Mapping[str, Any]) -> Weighted:
         """The weighted sum of the objectives, over the answers' tokens, which are counted."""

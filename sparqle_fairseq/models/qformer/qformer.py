@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,8 @@ class QFormerConfig:
     speech_stride: int = 1  # encoder frames in a frame that the queries read
     window_frames: int = 0  # frames (after the stride) in a window that `queries` read; 0: the whole utterance
     speech_entry: str = "norm"  # one of SPEECH_ENTRIES
+
+    adapter: ClassVar[str] = "qformer"  # its name among the adapters
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.hidden_size % self.heads:
@@ -385,6 +387,10 @@ class QFormer(nn.Module):
             if layer.cross_attention is not None
         }
         return SpeechMemory(key_values, keep[:, None, None, :], windows, beyond)
+
+    def forward(self, values: Tensor, padding_mask: Tensor) -> QueryOutput:
+        """Queries alone, from the speech `values` (B, T, W) with `padding_mask` (B, T)."""
+        return self.query(self.read_speech(values, padding_mask))
 
     def query(self, memory: SpeechMemory) -> QueryOutput:
         """Queries alone: what they read from the speech."""

@@ -1,4 +1,4 @@
-"""Stage-1 adapter: a Q-Former with the heads of its objectives, over the features of a frozen encoder.
+"""Stage-1 adapter: a Q-Former, or another reader, with the heads of its objectives, over a frozen encoder's features.
 
 Plain PyTorch. B utterances, T frames, W width of the speech, Q queries, H hidden size, D contrastive width, L tokens.
 """
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.gather import sum_over_ranks
+from sparqle_fairseq.models.adapters import ReadingConfig, ReadsSpeech
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
-from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
 from sparqle_fairseq.models.stage1.batch import Stage1Batch, Stage1Text
 from sparqle_fairseq.models.stage1.losses import MAX_TEMPERATURE, MIN_TEMPERATURE
 from sparqle_fairseq.models.stage1.objectives import PUBLISHED, Given, Objective, Reach, Sums, kinds, unreached
 
 
-class Stage1Adapter(nn.Module):
-    """Q-Former and the parts of its objectives; only what a loss reaches asks for a gradient.
+class Stage1Adapter(ReadsSpeech):
+    """Q-Former (or plain adapter) and the parts of its objectives; only what a loss reaches asks for a gradient.
 
     Args:
-        config: sizes of the Q-Former.
+        config: sizes of the Q-Former, or of the plain adapter in its place.
         decode_token: id of [DEC], which starts a transcript that is to be written.
         pad_token: id of the padding of transcripts.
         objectives: names of what is learned from.
@@ -45,7 +45,7 @@ class Stage1Adapter(nn.Module):
 
     def __init__(
         self,
-        config: QFormerConfig,
+        config: ReadingConfig,
         *,
         decode_token: int,
         pad_token: int,
@@ -55,19 +55,23 @@ class Stage1Adapter(nn.Module):
         projector: str = "linear",
         masks: FeatureMasks | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(config, with_text=True)
         self.masks = masks
         self.decode_token = decode_token
         self.pad_token = pad_token
-        self.qformer = QFormer(config)
         asked = tuple(objectives)
         given = Given(config, asked, options, llm_embeddings, projector)
         self.objectives: dict[str, Objective] = {}
         reach = Reach.NOTHING
         idle: list[nn.Module | nn.Parameter] = []
         for kind in kinds():
-            if kind.name not in asked and not kind.always_built:
+            if kind.name not in asked and not (kind.always_built and self.qformer is not None):
                 continue
+            if self.qformer is None and kind.reach & Reach.TEXT:
+                raise SparqleError(
+                    f"the objective {kind.name} passes text through the Q-Former, and --adapter {config.adapter} has "
+                    "none; take objectives that read outputs alone, such as llm-ctc, ctc or stg-outputs"
+                )
             objective = kind(given)
             parts = objective.build(given)
             if parts.keys() != set(kind.parts):

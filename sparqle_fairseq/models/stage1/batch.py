@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.gather import gather_rows
-from sparqle_fairseq.models.qformer.qformer import QueryOutput, SpeechMemory
+from sparqle_fairseq.models.qformer.qformer import SpeechMemory
 from sparqle_fairseq.models.stage1.losses import similarity
 
 
@@ -66,8 +66,13 @@ class Stage1Batch:
         return self.adapter.qformer.read_speech(self.values, self.padding_mask)
 
     @cached_property
-    def queries(self) -> QueryOutput:
-        """What the queries read from the speech alone: `hidden` (B, Q, H), and keys and values of each layer."""
+    def queries(self) -> Any:
+        """What the queries read from the speech alone: `hidden` (B, Q, H), and keys and values of each layer.
+
+        Of a plain adapter its outputs, which have none of the latter.
+        """
+        if self.adapter.qformer is None:
+            return self.adapter.plain(self.values, self.padding_mask)
         return self.adapter.qformer.query(self.memory)
 
     @cached_property

@@ -10,7 +10,7 @@ from torch import Tensor
 from sparqle_fairseq.data.text import TranscriptTokenizer, vocabulary_hash
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, open_speech_source
-from sparqle_fairseq.models.config import DTYPES, PretrainModelConfig, feature_masks, qformer_config
+from sparqle_fairseq.models.config import DTYPES, PretrainModelConfig, adapter_config, feature_masks
 from sparqle_fairseq.models.encoders import SpeechSource
 from sparqle_fairseq.models.llm.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.qformer.bert import load_bert
@@ -71,7 +71,7 @@ class PretrainModel(AdaptedModel):
         encoder = open_speech_source(options, folders)
         tokenizer = TranscriptTokenizer.load(path)
         adapter = Stage1Adapter(
-            qformer_config(options, encoder.width, tokenizer.vocab_size, encoder.frame_rate),
+            adapter_config(options, encoder.width, tokenizer.vocab_size, encoder.frame_rate),
             decode_token=tokenizer.decode_token,
             pad_token=tokenizer.pad,
             objectives=objective,
@@ -80,7 +80,13 @@ class PretrainModel(AdaptedModel):
             projector=options.projector,
             masks=feature_masks(options, seed),
         )
-        adapter.qformer.gradient_checkpointing = options.qformer_gradient_checkpointing
+        if options.bert and adapter.qformer is None:
+            raise SparqleError(
+                f"--bert starts a Q-Former, and --adapter {options.adapter} is none; give its tokenizer alone, with "
+                "--text-tokenizer"
+            )
+        if adapter.qformer is not None:
+            adapter.qformer.gradient_checkpointing = options.qformer_gradient_checkpointing
         if options.bert:
             load_bert(adapter.qformer, options.bert)
         return cls(encoder, adapter, tokenizer, path, objective, llm)
@@ -117,4 +123,4 @@ class PretrainModel(AdaptedModel):
 
     def max_answer_tokens(self, net_input: dict[str, Any]) -> int:
         # [DEC] takes the first position.
-        return self.adapter.qformer.config.max_text_positions - 1
+        return self.adapter.reader.config.max_text_positions - 1

@@ -1,31 +1,32 @@
-"""Stage-2 adapter: a Q-Former without its text branch, and the projector to the LLM.
+"""Stage-2 adapter: a Q-Former without its text branch, or another reader, and the projector to the LLM.
 
 Plain PyTorch. B utterances, T frames, W width of the speech, Q queries, M width of the LLM.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from sparqle_fairseq.models.adapters import ReadingConfig, ReadsSpeech
 from sparqle_fairseq.models.llm.lora import LoRA
 from sparqle_fairseq.models.qformer.compression import join_repeats
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
 from sparqle_fairseq.models.qformer.projector import build_projector
-from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
 from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
 
 
-class Stage2Adapter(nn.Module):
-    """Q-Former without its text branch, and the projector. `masks` hide parts of the speech in training mode only.
+class Stage2Adapter(ReadsSpeech):
+    """Q-Former without its text branch (or plain adapter), and the projector.
 
-    With `freeze_qformer` the projector learns alone; the Q-Former is in the checkpoint all the same. `llm_embeddings`
-    (V, M) are given where blanks are to be left out and repeats joined before the LLM; with `soft_tokens` what
-    is left is then read as tokens, and the LLM is given their mean embedding.
+    `masks` hide parts of the speech in training. With `freeze_qformer` the projector learns alone; what reads the
+    speech is in the checkpoint all the same. `llm_embeddings` (V, M) are given where blanks are to be left out and
+    repeats joined before the LLM; with `soft_tokens` what is left is then read as tokens, and the LLM is given their
+    mean embedding.
     """
 
     def __init__(
         self,
-        config: QFormerConfig,
+        config: ReadingConfig,
         llm_width: int,
         masks: FeatureMasks | None = None,
         projector: str = "linear",
@@ -33,22 +34,21 @@ class Stage2Adapter(nn.Module):
         llm_embeddings: Tensor | None = None,
         soft_tokens: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(config, with_text=False)
         self.masks = masks
         self.soft_tokens = soft_tokens
         # Where the projected queries are read as tokens, with --compress-queries. The blank has learned in stage 1.
         self.llm_space = None if llm_embeddings is None else LLMSpace(llm_embeddings).requires_grad_(False)
         self.lora: LoRA | None = None  # of the LLM, with --lora-rank
-        self.qformer = QFormer(config, with_text=False)
         self.projector = build_projector(projector, config.hidden_size, llm_width)
         self.freeze_qformer = freeze_qformer
-        self.qformer.requires_grad_(not freeze_qformer)
+        self.reader.requires_grad_(not freeze_qformer)
 
     def train(self, mode: bool = True) -> Stage2Adapter:
-        """A frozen Q-Former stays as it is in use: without dropout."""
+        """A frozen reader stays as it is in use: without dropout."""
         super().train(mode)
         if self.freeze_qformer:
-            self.qformer.eval()
+            self.reader.eval()
         return self
 
     def forward(
@@ -61,7 +61,7 @@ class Stage2Adapter(nn.Module):
         """
         if self.training and self.masks is not None and utterance is not None:
             values = self.masks(values, padding_mask, utterance, update)
-        queries = self.qformer.query(self.qformer.read_speech(values, padding_mask))
+        queries = self.reader(values, padding_mask)
         points = self.projector(queries.hidden)
         if self.llm_space is None:
             return points, queries.padding_mask

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, add_layer_mix, open_speech_source
-from sparqle_fairseq.models.config import DTYPES, SpeechLLMConfig, feature_masks, qformer_config
+from sparqle_fairseq.models.config import DTYPES, SpeechLLMConfig, adapter_config, feature_masks
 from sparqle_fairseq.models.encoders import SpeechSource
 from sparqle_fairseq.models.llm.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.llm.lora import add_lora, check_lora_options
@@ -80,7 +80,7 @@ class SpeechLLM(AdaptedModel):
         quantize(llm.model, options.llm_quantization, llm.frozen.dtype, options.llm)
         # No text branch, so no vocabulary of its own: one word stands for it while the layers are built.
         adapter = Stage2Adapter(
-            qformer_config(options, encoder.width, 1, encoder.frame_rate),
+            adapter_config(options, encoder.width, 1, encoder.frame_rate),
             llm.width,
             feature_masks(options, seed),
             options.projector,
@@ -88,7 +88,8 @@ class SpeechLLM(AdaptedModel):
             llm.all_embeddings() if options.compress_queries else None,
             options.soft_tokens,
         )
-        adapter.qformer.gradient_checkpointing = options.qformer_gradient_checkpointing
+        if adapter.qformer is not None:
+            adapter.qformer.gradient_checkpointing = options.qformer_gradient_checkpointing
         add_layer_mix(adapter, encoder)
         adapter.lora = add_lora(llm.model, options, options.llm)
         if training:
@@ -173,4 +174,4 @@ class SpeechLLM(AdaptedModel):
         if net_input["source"].dim() == 2:  # samples: no encoder makes more frames of them than its rate says
             frames = (frames * self.speech_encoder.frame_rate / self.speech_encoder.sample_rate).ceil().long()
         prompt = (~net_input["prompt_padding_mask"]).sum(dim=1)
-        return self.llm.context - prompt - self.adapter.qformer.config.query_count(frames)
+        return self.llm.context - prompt - self.adapter.reader.config.query_count(frames)

@@ -12,6 +12,7 @@ from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.data.options import plain_options
 from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.models.adapted import check_names
+from sparqle_fairseq.models.adapters import QFORMER, compresses
 from sparqle_fairseq.models.config import ENCODER_FIELDS, SHAPE_FIELDS, AdapterConfig, SpeechLLMConfig
 from sparqle_fairseq.models.encoders import SpeechSource
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity
@@ -38,12 +39,17 @@ def take_adapter_options(options: SpeechLLMConfig) -> None:
             f"--source units, but --pretrained-adapter {path} was trained on {there.source}; leave "
             "--source out or give a checkpoint that was trained on units"
         )
+    if options.adapter not in (QFORMER, there.adapter):
+        raise SparqleError(
+            f"--adapter {options.adapter}, but --pretrained-adapter {path} holds a {there.adapter}; leave --adapter out"
+        )
     # A named encoder may be the same one at another place; that it is the same is checked when it is loaded.
     # Checkpoints older than an option were trained with what is its default now.
     for name in SHAPE_FIELDS if options.speech_encoder else SHAPE_FIELDS + ENCODER_FIELDS:
         setattr(options, name, getattr(there, name))
     if any(name.startswith("adapter.projector.") for name in checkpoint["model"]):
         options.projector = there.projector
+    options.compress_queries = options.compress_queries or compresses(options.adapter)
     take_lora_options(options, trained)
 
 
@@ -52,6 +58,11 @@ def start_training(adapter: Stage2Adapter, options: SpeechLLMConfig, encoder: Sp
     if options.pretrained_adapter:
         _start_from(adapter, options.pretrained_adapter, encoder, llm)
         return
+    if compresses(options.adapter):
+        raise SparqleError(
+            f"--adapter {options.adapter} gives the LLM what stage 1 has learned to read; train stage 1 with "
+            "--objective llm-ctc first, and give its checkpoint with --pretrained-adapter"
+        )
     for option in ("freeze_qformer", "compress_queries"):
         if getattr(options, option):
             name = option.replace("_", "-")
@@ -96,7 +107,7 @@ def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechSource, llm: L
     state = {}
     text_branch = {name for name in tensors if of_text_branch(name.removeprefix("adapter.qformer."))}
     left: set[str] = set()
-    if text_branch:  # of stage 1
+    if text_branch or "text vocabulary" in trained:  # of stage 1
         left = parts_left_behind(trained_objective(checkpoint["cfg"], f"--pretrained-adapter {path}"))
     if adapter.llm_space is None:
         left.add("llm_space")
@@ -107,9 +118,8 @@ def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechSource, llm: L
         if place.split(".")[0] not in left:
             state[place] = value
     if adapter.llm_space is not None and "llm_space.blank" not in state:
-        raise SparqleError(
-            f"--compress-queries needs an adapter of --objective llm-ctc, and --pretrained-adapter {path} is none"
-        )
+        asked = "--compress-queries" if adapter.plain is None else f"--adapter {adapter.reader.config.adapter}"
+        raise SparqleError(f"{asked} needs an adapter of --objective llm-ctc, and --pretrained-adapter {path} is none")
     if not any(name.startswith("projector.") for name in state):  # a stage-1 checkpoint: the projector is new
         _place(adapter.projector, llm)
         state |= {f"projector.{name}": value for name, value in adapter.projector.state_dict().items()}

@@ -80,13 +80,13 @@ def export_hf(
         templates = PromptTemplates.load(
             trained.task.cfg.prompt_templates or getattr(trained.cfg.task, "prompt_templates", None)
         )
-        qformer = model.adapter.qformer.config
-        processor = processor_of(encoder, copy.deepcopy(model.llm.tokenizer), qformer, templates, model.answer)
+        reader = model.adapter.reader.config
+        processor = processor_of(encoder, copy.deepcopy(model.llm.tokenizer), reader, templates, model.answer)
         cfg: Any = OmegaConf.to_container(OmegaConf.create(trained.cfg), resolve=True, enum_to_str=True)
         # Of an encoder that was converted on the way, the place where it was trained.
         lies = speech_encoder or model.speech_encoder.identity["path"]
         identity = {"speech encoder": {**encoder.identity, "path": lies}, "LLM": model.llm.identity}
-        config = model_config(encoder, model.llm, qformer, cfg["model"], identity, processor.audio_token_id)
+        config = model_config(encoder, model.llm, reader, cfg["model"], identity, processor.audio_token_id)
         tensors: dict[str, Tensor] = {
             name: value for name, value in model.state_dict().items() if name.startswith("adapter.")
         }

@@ -21,6 +21,7 @@ LAYOUTS = ("fairseq", "huggingface")
 # Options that change what the same tensors compute, and their values in the published model.
 _PUBLISHED = {
     "source": "audio",
+    "adapter": "qformer",
     "query_start": "learned",
     "query_window_seconds": None,
     "speech_downsample": "none",

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.config import DTYPES, SIZES, PretrainModelConfig, SpeechLLMConfig, qformer_config
+from sparqle_fairseq.models.config import DTYPES, SIZES, PretrainModelConfig, SpeechLLMConfig, adapter_config
 from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
 from sparqle_fairseq.models.stage1.batch import Foreign, Stage1Text
 from sparqle_fairseq.models.stage1.objectives import kind_of, parse_objective
@@ -27,12 +27,13 @@ PROMPT_TOKENS = 40
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be trained, and on what. `qformer` are options of the Q-Former that differ from those of `arch`."""
+    """What is to be trained, and on what. `qformer` are options of the adapter that differ from those of `arch`."""
 
     encoder: str
     llm: str | LLMSize | None
     objective: str = "sparqle"
     arch: str = "base"
+    adapter: str = "qformer"
     qformer: tuple[tuple[str, int], ...] = ()
     text_vocabulary: int = 30522
     hours: float = 1000.0
@@ -120,6 +121,7 @@ def plan(run: Run) -> Plan:
 
 def _options(run: Run, config: Any) -> Any:
     """The model's options, sizes filled in."""
+    config.adapter = run.adapter
     for name, value in (*SIZES[run.arch].items(), *run.qformer):
         setattr(config, name, value)
     return config
@@ -137,7 +139,7 @@ def _stage1(run: Run, network: Any, llm: Any) -> Stage:
         table = torch.zeros(text_config.vocab_size, text_config.hidden_size, dtype=dtype)
     with default_dtype(run.dtype), Counter():  # which answers where a head asks for values of the LLM's embeddings
         adapter = Stage1Adapter(
-            qformer_config(options, network.width, vocabulary, 50.0),
+            adapter_config(options, network.width, vocabulary, 50.0),
             decode_token=vocabulary - 1,
             pad_token=0,
             objectives=objective,
@@ -173,7 +175,7 @@ def _stage2(run: Run, network: Any, config: Any) -> Stage:
     llm = build_llm(config, DTYPES[run.llm_dtype])
     options = _options(run, SpeechLLMConfig())
     with default_dtype(run.dtype):
-        adapter = Stage2Adapter(qformer_config(options, network.width, 1, 50.0), text_config.hidden_size)
+        adapter = Stage2Adapter(adapter_config(options, network.width, 1, 50.0), text_config.hidden_size)
     batch = run.batch(1)
     tokens = max(2, round(run.mean_seconds * TOKENS_A_SECOND))
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sparqle_fairseq.data.options import plain_options
-from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
+from sparqle_fairseq.models.adapters import ReadingConfig
+from sparqle_fairseq.models.qformer.qformer import QFormer
 from sparqle_fairseq.models.stage1.batch import Stage1Batch
 
 # `sum`: the batch's loss, with gradient; `count`: what it is divided by, over all processes; and what else is logged.
@@ -37,7 +38,7 @@ class Reach(Flag):
 class Given:
     """What an objective may build its head from."""
 
-    config: QFormerConfig
+    config: ReadingConfig
     asked: Collection[str]  # names of all objectives that are learned from
     options: Any = None  # attributes named as the options of fairseq-train; what is missing has its default
     llm_embeddings: Tensor | None = None  # (V, M): what the LLM's layers see of each token, for those that read the LLM
@@ -96,8 +97,10 @@ def count_of(losses: Tensor) -> Tensor:
     return torch.tensor(float(losses.numel()), device=losses.device)
 
 
-def unreached(qformer: QFormer, reach: Reach) -> Iterator[nn.Module]:
-    """What of a Q-Former gets no gradient from losses of such a reach."""
+def unreached(qformer: QFormer | None, reach: Reach) -> Iterator[nn.Module]:
+    """What of a Q-Former gets no gradient from losses of such a reach; of a plain adapter (None) nothing does not."""
+    if qformer is None:
+        return
     blocks = [layer.text_ffn for layer in qformer.each_layer() if layer.text_ffn is not None]
     if Reach.SEEN_TEXT not in reach:
         yield from blocks

@@ -31,7 +31,7 @@ def register_objective(kind: _Kind) -> _Kind:
         raise SparqleError(f"there is an objective {name!r} already, in {before.__module__}; give yours another name")
     for part in kind.parts:
         taken = next((other for other in _KINDS.values() if part in other.parts and other is not before), None)
-        if taken is not None or part in ("qformer", "layer_mix"):
+        if taken is not None or part in ("qformer", "plain", "reader", "layer_mix"):
             owner = f"the objective {taken.name}" if taken else "every adapter"
             raise SparqleError(f"objective {name!r} has a part {part!r}, and so has {owner}; call yours otherwise")
     if stray := set(kind.carried) - set(kind.parts):

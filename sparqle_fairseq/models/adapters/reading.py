@@ -1,0 +1,32 @@
+"""The part of an adapter that reads the speech, whichever `--adapter` names; the same in both stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from sparqle_fairseq.models.adapters.base import PlainConfig
+from sparqle_fairseq.models.adapters.registry import plain_kind
+from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
+
+ReadingConfig = QFormerConfig | PlainConfig
+
+
+class ReadsSpeech(nn.Module):
+    """Holds what makes outputs of speech, under the name that its tensors have in a checkpoint.
+
+    Attributes:
+        qformer: the Q-Former, or None.
+        plain: the `PlainAdapter` in its place, or None.
+    """
+
+    def __init__(self, config: ReadingConfig, with_text: bool) -> None:
+        super().__init__()
+        self.qformer: Any = QFormer(config, with_text) if isinstance(config, QFormerConfig) else None
+        self.plain: Any = plain_kind(config.adapter)(config) if isinstance(config, PlainConfig) else None
+
+    @property
+    def reader(self) -> Any:
+        """Whichever there is: called with speech (B, T, W) and its padding mask (B, T), it gives `Outputs`."""
+        return self.plain if self.qformer is None else self.qformer
