@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -61,9 +62,9 @@ class SparqleAdapterConfig(PreTrainedConfig):
         """The plain configuration of what reads the speech, without a text branch. Raises `SparqleError`."""
         kind: Any = QFormerConfig if self.adapter == QFORMER else PlainConfig
         shape = {
-            name: getattr(self, name)
-            for name in kind.__dataclass_fields__
-            if name not in ("vocab_size", "speech_width", "max_text_positions")
+            part.name: getattr(self, part.name)
+            for part in fields(kind)
+            if part.name not in ("vocab_size", "speech_width", "max_text_positions")
         }
         return kind(vocab_size=1, speech_width=speech_width, **shape)
 

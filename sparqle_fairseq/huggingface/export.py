@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def model_config(
     place = EncoderPlace(str(encoder.identity["path"]))
     from transformers import AutoConfig
 
-    shape = {name: getattr(reader, name) for name in ("adapter", *reader.__dataclass_fields__)}
+    shape = {name: getattr(reader, name) for name in ("adapter", *(part.name for part in fields(reader)))}
     for name in ("vocab_size", "speech_width", "max_text_positions"):
         del shape[name]
     around = ("projector", "compress_queries", "soft_tokens", "answer", *LORA_FIELDS)

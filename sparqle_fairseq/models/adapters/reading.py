@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from sparqle_fairseq.models.adapters.base import PlainConfig
-from sparqle_fairseq.models.adapters.registry import plain_kind
+from sparqle_fairseq.models.adapters.registry import QFORMER, plain_kind
 from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
 
 ReadingConfig = QFormerConfig | PlainConfig
@@ -23,8 +23,10 @@ class ReadsSpeech(nn.Module):
 
     def __init__(self, config: ReadingConfig, with_text: bool) -> None:
         super().__init__()
-        self.qformer: Any = QFormer(config, with_text) if isinstance(config, QFormerConfig) else None
-        self.plain: Any = plain_kind(config.adapter)(config) if isinstance(config, PlainConfig) else None
+        # By name: where transformers runs the flat files, it may load a class twice.
+        sizes: Any = config
+        self.qformer: Any = QFormer(sizes, with_text) if config.adapter == QFORMER else None
+        self.plain: Any = None if config.adapter == QFORMER else plain_kind(config.adapter)(sizes)
 
     @property
     def reader(self) -> Any:
