@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -10,7 +10,8 @@ class Arm:
     """A way to train: options of stage 1 (None: stage 2 alone), of stage 2, of the adapter's shape in both.
 
     `generation` is for fairseq-generate. An option `{llm}` becomes the LLM's folder, `{own}` the manifest of
-    transcripts, and of translations that the LLM itself has written on reading these.
+    transcripts, and of translations that the LLM itself has written on reading these. With `own_shape` the shape
+    stands in the place of the corpus's own, and not beside it.
     """
 
     name: str
@@ -18,6 +19,7 @@ class Arm:
     stage2: tuple[object, ...] = ()
     shape: tuple[object, ...] = ()
     generation: tuple[object, ...] = ()
+    own_shape: bool = False
 
 
 TO_LLM = ("--objective", "llm-ctc", "--llm", "{llm}")
@@ -33,6 +35,17 @@ OWN_ANSWERS = ("--train-subset", "{own}")
 def in_best_shape(name: str, *stage2: object) -> Arm:
     """Another stage 2 behind the stage 1 of the demo."""
     return Arm(name, TO_LLM, stage2, BEST_SHAPE)
+
+
+def plain(name: str, *shape: object, stage2: tuple[object, ...] = ()) -> Arm:
+    """Another adapter than the Q-Former, with the objective and the projector that did best behind that."""
+    return Arm(name, TO_LLM, stage2, ("--projector", "scaled", "--adapter", *shape), own_shape=True)
+
+
+def regression(weight: float, *more: object) -> Arm:
+    name = " ".join([f"regression, {weight:g}", *(str(word).removeprefix("--llm-regression-") for word in more)])
+    objective = ("--objective", f"llm-ctc+{weight:g}*llm-regression", "--llm", "{llm}")
+    return Arm(name, (*objective, *more), shape=BEST_SHAPE)
 
 
 # The first arm of a group is what the others are compared with.
@@ -80,6 +93,27 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         Arm("sparqle, 12 queries, scaled", PUBLISHED.stage1, shape=BEST_SHAPE),
         Arm("ctc, 12 queries, scaled", ("--objective", "ctc"), shape=BEST_SHAPE),
         LLM_CTC_IN_BEST_SHAPE,
+    ),
+    # What the Q-Former brings over plain adapters of about its size: 0.53 million weights behind the demo's encoder (`ctc`
+    # 0.50). A sentence of the demo has 12 or 23 outputs with 8 or 4 frames in each.
+    "adapters": (
+        LLM_CTC_IN_BEST_SHAPE,
+        Arm("12 queries, compressed", TO_LLM, ("--compress-queries",), BEST_SHAPE),
+        plain("stack of 4", "stack", "--speech-stride", 4, "--ffn-size", 830),
+        plain("stack of 8", "stack", "--speech-stride", 8, "--ffn-size", 460),
+        plain("conv by 4", "conv", "--speech-stride", 4, "--hidden-size", 240),
+        plain("conv by 8", "conv", "--speech-stride", 8, "--hidden-size", 180),
+        plain("ctc encoder by 4", "ctc", "--speech-stride", 4, stage2=("--compress-queries",)),
+    ),
+    # Queries drawn to the embeddings of the tokens that they speak for, with and without a margin; and whether points
+    # that lie there serve the LLM better when blanks are left out.
+    "regression": (
+        LLM_CTC_IN_BEST_SHAPE,
+        regression(0.1),
+        regression(1),
+        regression(1, "--llm-regression-margin", 0.3),
+        regression(1, "--llm-regression-distance", "cosine"),
+        replace(regression(1), name="regression, 1, compressed", stage2=("--compress-queries",)),
     ),
     # What stage 2 is asked for. Its training set has as many transcriptions as translations.
     "tasks": (

@@ -36,7 +36,7 @@ def seconds_of_own_answers(folder: Path, llm: str) -> float:
 class Demo:
     """Synthetic speech, translated from English into French, and into languages that no training has."""
 
-    groups = ("objectives", "losses", "shape", "best-shape", "tasks", "stage2")
+    groups = ("objectives", "losses", "shape", "best-shape", "adapters", "regression", "tasks", "stage2")
     llms = ("plain", "demo")
     # Score -> the split, the metric and the title of its column.
     scores: Mapping[str, tuple[str, str, str]] = {

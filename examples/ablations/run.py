@@ -131,7 +131,7 @@ class Ablations:
             stage1_updates=updates[0],
             stage2_updates=updates[1],
             threads=1,
-            stage1_options=(*self.corpus.shape, *arm.shape, *filled(arm.stage1 or ())),
+            stage1_options=(*(() if arm.own_shape else self.corpus.shape), *arm.shape, *filled(arm.stage1 or ())),
             stage2_options=filled(arm.stage2),
         )
 

@@ -46,7 +46,7 @@ def spell(trained: Trained, dataset: SpeechDataset, batch_size: int) -> Iterator
         sample = dataset.collater([dataset[i] for i in order[start : start + batch_size]])
         net_input = sample["net_input"]
         speech = model.encode_speech(net_input["source"].to(device), net_input["padding_mask"].to(device))
-        queries = adapter.qformer.query(adapter.qformer.read_speech(speech.values, speech.padding_mask))
+        queries = adapter.reader(speech.values, speech.padding_mask)
         labels = adapter.llm_space.labels(adapter.projector(queries.hidden))  # (B, Q)
         if queries.padding_mask is not None:
             labels = labels.masked_fill(queries.padding_mask, BLANK)

@@ -5,6 +5,7 @@ Plain PyTorch. B utterances here, N in all processes, Q queries, D contrastive w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -59,6 +60,13 @@ class Stage1Batch:
         self.update = update
         self.active = active
         self.given = values.size(0) if active else 0
+        self._made: dict[str, Any] = {}
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made when the first objective asks for it under this name."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     @cached_property
     def memory(self) -> SpeechMemory:

@@ -44,7 +44,8 @@ class LLMSpace(nn.Module):
         table = embeddings.detach()
         middle = table.float().mean(dim=0)
         spread = 2 * (table.float() - middle).square().sum(dim=1).mean()
-        self.scale = SPREAD * math.log(len(table)) / float(spread.clamp(min=1e-12))
+        self.spread = float(spread.clamp(min=1e-12))  # mean squared distance between two tokens
+        self.scale = SPREAD * math.log(len(table)) / self.spread
         self.blank = nn.Parameter(middle)
         self._table = Frozen(nn.Embedding.from_pretrained(table))
         lengths = -self.scale * table.float().square().sum(dim=1, keepdim=True)  # (V, 1)
@@ -56,6 +57,10 @@ class LLMSpace(nn.Module):
         if self.training and self.sample:
             weight, bias, tokens = sample_vocabulary(weight, bias, tokens, self.sample)
         return ctc_emissions(x, weight, bias, blank, tokens)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings (..., M) of token ids (...)."""
+        return self._table(tokens)
 
     @torch.no_grad()
     def labels(self, points: Tensor) -> Tensor:
@@ -115,7 +120,20 @@ class LLMCtc(Objective):
 
     def alignment(self, adapter: Any, batch: Stage1Batch) -> Alignment:
         """CTC of the transcript in the LLM's tokens over the projected query outputs, among the LLM's embeddings."""
-        tokens = batch.text.llm_tokens
-        assert tokens is not None
-        points = adapter.projector(batch.queries.hidden)  # (B, Q, M)
-        return Alignment(adapter.llm_space(points, tokens), batch.query_counts, tokens)
+        return align(adapter, batch)
+
+
+def project(adapter: Any, batch: Stage1Batch) -> Tensor:
+    """The query outputs of a batch in the LLM's space: (B, Q, M)."""
+    return batch.once("llm-ctc: points", lambda: adapter.projector(batch.queries.hidden))
+
+
+def align(adapter: Any, batch: Stage1Batch) -> Alignment:
+    """What `llm-ctc` aligns of a batch; other objectives may follow it."""
+    tokens = batch.text.llm_tokens
+    assert tokens is not None
+
+    def made() -> Alignment:
+        return Alignment(adapter.llm_space(project(adapter, batch), tokens), batch.query_counts, tokens)
+
+    return batch.once("llm-ctc: alignment", made)
