@@ -94,7 +94,7 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         Arm("ctc, 12 queries, scaled", ("--objective", "ctc"), shape=BEST_SHAPE),
         LLM_CTC_IN_BEST_SHAPE,
     ),
-    # What the Q-Former brings over plain adapters of about its size: 0.53 million weights behind the demo's encoder (`ctc`
+    # What the Q-Former brings over plain adapters of its size: 0.53 million weights behind the demo's encoder (`ctc`
     # 0.50). A sentence of the demo has 12 or 23 outputs with 8 or 4 frames in each.
     "adapters": (
         LLM_CTC_IN_BEST_SHAPE,
