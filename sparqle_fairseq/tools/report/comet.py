@@ -23,6 +23,8 @@ from sparqle_fairseq.scoring.scores import Measured
 from sparqle_fairseq.tools.report.parts import Part
 
 FOLDER, SCORES = "comet", "scores.json"
+# torchmetrics, as unbabel-comet 2.2.7 asks for it, imports pkg_resources, which newer setuptools have no more.
+INSTALL = "pip install unbabel-comet 'setuptools<81'"
 MODEL = "Unbabel/wmt22-comet-da"
 SIGNATURE = "mean of comet-score's utterances times 100; name the model"
 
@@ -62,9 +64,7 @@ def write_inputs(part: Part, folder: Path) -> None:
     }
     for name, texts in files.items():
         write_text(own / name, "".join(f"{normalised(text)}\n" for text in texts))
-    write_text(
-        own / "run.sh", f"#!/bin/sh\n# In an environment of its own: pip install unbabel-comet\n{command(part)}\n"
-    )
+    write_text(own / "run.sh", f"#!/bin/sh\n# In an environment of its own: {INSTALL}\n{command(part)}\n")
 
 
 def command(part: Part) -> str:

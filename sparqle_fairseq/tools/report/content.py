@@ -9,6 +9,7 @@ from typing import Any
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import read_json
+from sparqle_fairseq.scoring.normalise import normalised
 from sparqle_fairseq.scoring.scores import Measured
 from sparqle_fairseq.tools.report.breakdowns import breakdowns
 from sparqle_fairseq.tools.report.comet import can_score, command
@@ -80,6 +81,9 @@ def _part(
     notes = [*counted.notes, *checked.notes]
     if part.without_reference:
         notes.insert(0, f"{part.without_reference} utterances have no reference and are not scored")
+    silent = sum(not normalised(row.source) for row in part.rows)
+    if part.task == "translation" and 0 < silent < len(part.rows):
+        notes.append(f"{silent} utterances have no transcript, so there are no files for COMET")
     return {
         "name": part.name,
         "title": part.title,

@@ -19,14 +19,16 @@ from sparqle_fairseq.tools.report.tables import (
 
 _COMMANDS = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$",
-    UP: r"$\uparrow$", DOWN: r"$\downarrow$", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "|": r"\textbar{}", UP: r"$\uparrow$", DOWN: r"$\downarrow$", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }  # fmt: skip
 _SPECIAL = re.compile("|".join(map(re.escape, _COMMANDS)))
+# What pdfLaTeX does not know: all but Latin letters and the usual dashes and quotation marks.
+_BEYOND_LATIN = re.compile("[^\n -\u017f\u2013\u2014\u2018-\u201e\u2026]")
 _INTERVAL = re.compile(r"^(\S+) (\[[^\]]*\])(\*?)$")
 
 
 def latex(content: Mapping[str, Any]) -> str:
-    """Tables for `\\input`. The preamble needs booktabs; other scripts than Latin need XeLaTeX or LuaLaTeX."""
+    """Tables for `\\input`, with booktabs and T1 fonts; other scripts than Latin need XeLaTeX or LuaLaTeX."""
     tables = []
     for part in content["parts"]:
         tables.append((f"scores-{part['name']}", score_table(part, content["baseline"])))
@@ -34,9 +36,12 @@ def latex(content: Mapping[str, Any]) -> str:
             tables.append((f"differences-{part['name']}", differences))
     if content["languages"] is not None:
         tables += [(f"languages-{i}", table) for i, table in enumerate(language_tables(content["languages"]), 1)]
-    lines = ["% Made by sparqle report. \\usepackage{booktabs}"]
+    shown = [_table(label, table) for label, table in tables]
+    lines = ["% Made by sparqle report. \\usepackage[T1]{fontenc} \\usepackage{booktabs}"]
+    if strange := sorted(set(_BEYOND_LATIN.findall("".join(shown)))):
+        lines.append(f"% For XeLaTeX or LuaLaTeX, with a font that has {' '.join(strange[:20])}")
     lines += [f"% {line}" for line in signatures(content["parts"], content["settings"])]
-    return "\n".join([*lines, *(_table(label, table) for label, table in tables)]) + "\n"
+    return "\n".join([*lines, *shown]) + "\n"
 
 
 def _table(label: str, table: Table) -> str:
@@ -78,4 +83,6 @@ def _minus(text: str) -> str:
 
 
 def _safe(text: str) -> str:
-    return _SPECIAL.sub(lambda match: _COMMANDS[match[0]], text)
+    """A bracket or asterisk at the beginning is put in braces: behind the end of a row it would belong to that."""
+    safe = _SPECIAL.sub(lambda match: _COMMANDS[match[0]], text)
+    return f"{{{safe[0]}}}{safe[1:]}" if safe.startswith(("[", "*")) else safe

@@ -129,7 +129,7 @@ def test_texts_and_names_cannot_become_markup(small):
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert r"a\|\<b\>&\_%" in (out / "report.md").read_text(encoding="utf-8")
-    assert r"a|$<$b$>$\&\_\%" in (out / "report.tex").read_text(encoding="utf-8")
+    assert r"a\textbar{}$<$b$>$\&\_\%" in (out / "report.tex").read_text(encoding="utf-8")
     command = (out / "comet" / "translation_fr" / "run.sh").read_text(encoding="utf-8")
     assert "a__b____.txt" in command
 
@@ -262,3 +262,14 @@ def test_comets_scores_come_back_into_the_table(made, small):
     path.unlink()
     with pytest.raises(SparqleError, match=r"holds no scores\.json"):
         report(*words, "-o", small.folder / "again")
+
+
+def test_why_there_are_no_files_for_comet_is_said(small):
+    lines = small.manifest.read_text(encoding="utf-8").splitlines()
+    cells = lines[2].split("\t")
+    cells[3] = ""
+    small.manifest.write_text("\n".join([*lines[:2], "\t".join(cells), *lines[3:]]) + "\n", encoding="utf-8")
+    out = small.folder / "some"
+    report(f"good={small.good}", "--manifest", small.manifest, "-o", out)
+    assert content(out)["parts"][0]["notes"] == ["1 utterances have no transcript, so there are no files for COMET"]
+    assert not (out / "comet").exists()
