@@ -109,7 +109,7 @@ class Human:
         if not (folder / LLMS[llm] / "config.json").exists():
             words = [sys.executable, Path(recordings.__file__).with_name("text.py"), "--build", folder, "--out", folder]
             run_together([Command("text", [*words, "--seed", seed], recipe.log("text"))], started)
-            model = demo.plain_llm(folder, seed, LLMS[llm])
+            model = demo.plain_llm(folder, seed, LLMS[llm], steps=1800)  # one language
             run_together([Command(model.name, [*model.words, "--vocab", self.vocabulary], model.log)], started)
 
     def recipe(self, folder: Path, seed: int) -> Recipe:

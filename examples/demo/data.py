@@ -42,7 +42,7 @@ def prepare(out: Path, seed: int, started: float) -> None:
     run_together([recipe.extract(manifests), tokenizer(recipe, TOKENIZER_SIZE)], started)
 
 
-def plain_llm(out: Path, seed: int, name: str) -> Command:
+def plain_llm(out: Path, seed: int, name: str, steps: int = 2400) -> Command:
     """An ordinary language model beside the demo's: it has met words in a row and nothing else."""
-    words = [sys.executable, HERE / "lm.py", "--out", out, "--seed", seed, "--plain", "--name", name, "--steps", 1800]
+    words = [sys.executable, HERE / "lm.py", "--out", out, "--seed", seed, "--plain", "--name", name, "--steps", steps]
     return Command(name, words, out / "logs" / f"{name}.log")

@@ -228,10 +228,10 @@ def translate(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder of the demo's files")
-    parser.add_argument("--vocab", type=int, default=1600, help="tokens")
+    parser.add_argument("--vocab", type=int, default=2800, help="tokens")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=32, help="examples a step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--noise", type=float, default=0.5, help="strongest noise at the source, relative to the words")
