@@ -132,6 +132,7 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         in_best_shape("distill, transcripts alone", "--objective", "distill", *TRANSCRIPTS_ALONE),
         in_best_shape("the LLM's own answers", *OWN_ANSWERS),
         in_best_shape("distill, the LLM's own answers", "--objective", "distill", *OWN_ANSWERS),
+        in_best_shape("answer+minimum-risk", "--objective", "answer+minimum-risk"),
     ),
 }
 # Every arm, by its name.

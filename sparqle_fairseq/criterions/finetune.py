@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparqle_fairseq.data.options import fairseq_dataclass, with_options
 from sparqle_fairseq.models.stage2.batch import Lessons
-from sparqle_fairseq.models.stage2.objectives import kinds, options_are_read
+from sparqle_fairseq.models.stage2.objectives import kinds, options_are_read, reads_candidates
 from sparqle_fairseq.models.stage2.weighted import joined_loss, logged
 
 
@@ -41,6 +41,8 @@ class FinetuneCriterion(FairseqCriterion):
     ) -> tuple[Tensor, int | Tensor, dict[str, Any]]:
         """Summed loss, what it is to be divided by, and what to log."""
         assert reduce, "sparqle_finetune has no per-utterance loss"
+        if reads_candidates(self.weights):
+            sample = {**sample, "candidates": self.task.candidates(sample)}
         lessons = Lessons(**{name: sample[name] for name in Lessons._fields if name in sample})
         sums = model(**sample["net_input"], lessons=lessons)
         active = sample.get("active", True)

@@ -67,14 +67,15 @@ class AdaptedModel(nn.Module):
             return self.speech_encoder(source, padding_mask)
         return SpeechFeatures(source, padding_mask)
 
-    def encode_speech(self, source: Tensor, padding_mask: Tensor) -> SpeechFeatures:
-        """Features of waveforms (B, S); what `hear` gave passes as it is. In the adapter's precision.
+    def encode_speech(self, source: Tensor, padding_mask: Tensor, adapter: Any = None) -> SpeechFeatures:
+        """Features of waveforms (B, S); what `hear` gave passes as it is. In an adapter's precision.
 
         Where the encoder gives all its layers, their learned sum.
         """
+        adapter = self.adapter if adapter is None else adapter
         features = self.hear(source, padding_mask)
-        values = features.values.to(self.adapter_dtype)
-        mix = getattr(self.adapter, "layer_mix", None)
+        values = features.values.to(next(adapter.parameters()).dtype)
+        mix = getattr(adapter, "layer_mix", None)
         if mix is not None:
             if values.dim() != 4:
                 raise SparqleError(
@@ -82,10 +83,6 @@ class AdaptedModel(nn.Module):
                 )
             values = mix(values)  # (B, T, L, W) -> (B, T, W)
         return SpeechFeatures(values, features.padding_mask)
-
-    @property
-    def adapter_dtype(self) -> torch.dtype:
-        return next(self.adapter.parameters()).dtype
 
     def set_num_updates(self, num_updates: int) -> None:
         """Say how many updates there were; masks and samples are drawn anew in each."""

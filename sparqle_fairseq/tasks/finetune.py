@@ -13,10 +13,12 @@ from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.generate.asking import PromptRoom, bind_dictionary, instruction_side, prompt_room
 from sparqle_fairseq.models.config import SpeechLLMConfig
 from sparqle_fairseq.models.llm.llm import TextCodec, text_codec
+from sparqle_fairseq.models.stage2.candidates import Candidates
 from sparqle_fairseq.models.stage2.objectives import reads_transcripts
 from sparqle_fairseq.models.stage2.start import take_adapter_options
 from sparqle_fairseq.models.stage2.weighted import mixed
 from sparqle_fairseq.tasks.base import SpeechTask
+from sparqle_fairseq.tasks.candidates import find_candidates
 from sparqle_fairseq.tasks.config import FinetuneTaskConfig
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,13 @@ class FinetuneTask(SpeechTask):
 
     def steps_alone(self) -> bool:
         return self.model.llm.sharding == "none" and not mixed(self.model.objective)
+
+    def candidates(self, sample: dict[str, Any]) -> Candidates:
+        """Answers that the model finds for a batch, for the criterion's objectives that compare some."""
+        model = self.model
+        options = next(each.loss_options for each in model.objectives.values() if each.reads_candidates)
+        stop = self.stopping(model, self.cfg.stop)
+        return find_candidates(model, sample, options, self.dictionary.text, int(self.cfg.seed), stop)
 
     def stand_in(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Nothing of it is to be counted where counts of all processes are added up."""

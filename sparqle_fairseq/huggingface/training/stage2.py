@@ -29,7 +29,7 @@ from sparqle_fairseq.models.encoders.stored_features import settle_encoder
 from sparqle_fairseq.models.stage1.weighted import Weighted
 from sparqle_fairseq.models.stage2.batch import Lessons, Stage2Batch
 from sparqle_fairseq.models.stage2.model import SpeechLLM
-from sparqle_fairseq.models.stage2.objectives import reads_transcripts
+from sparqle_fairseq.models.stage2.objectives import parse_objective, reads_candidates, reads_transcripts
 from sparqle_fairseq.models.stage2.start import take_adapter_options
 from sparqle_fairseq.models.stage2.weighted import joined_loss, logged
 
@@ -47,6 +47,11 @@ class Stage2:
             name: read_manifests(data, name, "tgt_text")
             for name in [data.train_subset, *(data.valid_subset.split(",") if data.valid_subset else ())]
         }
+        if reads_candidates(parse_objective(options.objective)):
+            raise SparqleError(
+                f"objective {options.objective} searches for answers in each step, which this trainer does not; train "
+                "with fairseq-train"
+            )
         plain = build_speech_llm(options, str(data.data), seed)
         if reads_transcripts(plain.objective) and (run.training.fsdp or run.training.deepspeed):
             raise SparqleError(

@@ -1,6 +1,6 @@
 """What the objectives of stage 2 read of a batch, each thing made once, when it is first asked for.
 
-B utterances, R ids of the prompt with the transcript, L answer tokens, V
+B utterances, N candidates, R ids of the prompt with the transcript, L answer tokens, V
 vocabulary of the LLM.
 """
 
@@ -11,8 +11,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from sparqle_fairseq.models.stage2.candidates import Candidates
 from sparqle_fairseq.models.stage2.prompted import prompt_of_text
 
 # Logits that the LLM makes at a time where it reads transcripts: 128 MB of them in fp32.
@@ -24,6 +26,7 @@ class Lessons(NamedTuple):
 
     reading: Tensor | None = None  # (B, R) the prompt with the transcript before the speech's place, left-padded
     reading_padding_mask: Tensor | None = None  # (B, R)
+    candidates: Candidates | None = None
 
 
 class Stage2Batch:
@@ -35,25 +38,64 @@ class Stage2Batch:
         answer_padding_mask: bool (B, L).
         lessons: what else there is.
         logits: makes (B, L, V): column j says what follows the prompt with the speech and the answer's first j tokens.
+        heard: the prompts (B, P, M) as an adapter fills them, and the bool (B, P) where they are real; for candidates.
     """
 
     def __init__(
-        self, model: Any, answer: Tensor, answer_padding_mask: Tensor, lessons: Lessons, logits: Callable[[], Tensor]
+        self,
+        model: Any,
+        answer: Tensor,
+        answer_padding_mask: Tensor,
+        lessons: Lessons,
+        logits: Callable[[], Tensor],
+        heard: Callable[[Any], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         self.model = model
         self.answer, self.real = answer, ~answer_padding_mask
         self.lessons = lessons
-        self._logits = logits
+        self._logits, self._heard = logits, heard
 
     @property
     def tokens(self) -> Tensor:
         """How many answer tokens there are."""
         return self.real.sum()
 
+    @property
+    def utterances(self) -> Tensor:
+        """How many utterances there are."""
+        return torch.tensor(float(self.real.size(0)), device=self.real.device)
+
     @cached_property
     def logits(self) -> Tensor:
         """(B, L, V) of the LLM that hears the speech."""
         return self._logits()
+
+    @property
+    def candidates(self) -> Candidates:
+        assert self.lessons.candidates is not None, "nobody has looked for candidates"
+        return self.lessons.candidates
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """(B, N) log-probability of each candidate, 0 where there is none."""
+        return self._scores(self.model.adapter)
+
+    @cached_property
+    def scores_at_start(self) -> Tensor:
+        """The same by the adapter that training began with, without gradient."""
+        with torch.no_grad(), self.model.adapter_of_start() as adapter:
+            return self._scores(adapter)
+
+    def _scores(self, adapter: Any) -> Tensor:
+        assert self._heard is not None
+        tokens, padding_mask = (each.flatten(0, 1) for each in self.candidates[:2])  # (B * N, L)
+        count = self.candidates.tokens.size(1)
+        prefix, seen = (each.repeat_interleave(count, dim=0) for each in self._heard(adapter))
+        real = ~padding_mask
+        logits = self.model.llm.forced(prefix, seen, tokens, padding_mask)[real]  # (K, V)
+        own = -F.cross_entropy(logits.float(), tokens[real], reduction="none")
+        places = real.nonzero()[:, 0]  # candidate of each token
+        return own.new_zeros(tokens.size(0)).index_add(0, places, own).unflatten(0, (-1, count))
 
     def read_logits(self) -> Iterator[tuple[slice, Tensor]]:
         """The same of the LLM as it is without LoRA, which reads the transcript: some rows of B, and theirs (b, L, V).

@@ -6,6 +6,7 @@ the LLM.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -16,6 +17,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, add_layer_mix, open_speech_source
 from sparqle_fairseq.models.config import DTYPES, SpeechLLMConfig, adapter_config, feature_masks
 from sparqle_fairseq.models.encoders import SpeechSource
+from sparqle_fairseq.models.frozen import Frozen
 from sparqle_fairseq.models.llm.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.llm.lora import add_lora, check_lora_options
 from sparqle_fairseq.models.llm.quantized import quantize
@@ -23,7 +25,14 @@ from sparqle_fairseq.models.llm.sharding import check_sharding
 from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
 from sparqle_fairseq.models.stage2.batch import Lessons, Stage2Batch
 from sparqle_fairseq.models.stage2.decoder import PromptedLLM
-from sparqle_fairseq.models.stage2.objectives import DEFAULT, Objective, kind_of, parse_objective
+from sparqle_fairseq.models.stage2.objectives import (
+    DEFAULT,
+    Objective,
+    kind_of,
+    parse_objective,
+    reads_candidates,
+    reads_start,
+)
 from sparqle_fairseq.models.stage2.objectives.base import Sums
 from sparqle_fairseq.models.stage2.prompted import prompt_of_text, splice
 from sparqle_fairseq.models.stage2.start import start_training
@@ -38,6 +47,7 @@ class SpeechLLM(AdaptedModel):
         self.answer = "direct"  # style of the answers it was trained to give
         self.objective: dict[str, float] = {DEFAULT: 1.0}  # what it learns from, with weights
         self.objectives: dict[str, Objective] = {DEFAULT: kind_of(DEFAULT)()}
+        self.start: Frozen | None = None  # the adapter that training began with, where an objective asks for it
 
     @classmethod
     def build(
@@ -98,7 +108,34 @@ class SpeechLLM(AdaptedModel):
         model.answer = options.answer
         model.objective = parse_objective(options.objective, "" if training else "the checkpoint")
         model.objectives = {name: kind_of(name)() for name in model.objective}
+        if training:
+            model._look_at_objective(options)
         return model
+
+    def _look_at_objective(self, options: SpeechLLMConfig) -> None:
+        """Raise `SparqleError` for a training that cannot be; keep the adapter of its start where that is needed."""
+        if reads_candidates(self.objective) and options.llm_sharding != "none":
+            raise SparqleError(
+                f"--objective {options.objective} searches for answers in each step, and with --llm-sharding processes "
+                "would wait for each other; leave one of them out"
+            )
+        if reads_start(self.objective):
+            if not options.pretrained_adapter:
+                raise SparqleError(
+                    f"--objective {options.objective} compares with the adapter that training starts from; name a "
+                    "checkpoint of stage 2 with --pretrained-adapter"
+                )
+            self.start = Frozen(copy.deepcopy(self.adapter))
+
+    @contextmanager
+    def adapter_of_start(self) -> Iterator[Any]:
+        """The adapter that training began with, and the LLM with the LoRA that it had."""
+        assert self.start is not None, "the model was not built for such a training"
+        try:
+            yield self.start.module
+        finally:
+            if self.adapter.lora is not None:
+                self.adapter.lora.install(self.llm.model)
 
     def forward(
         self,
@@ -115,14 +152,20 @@ class SpeechLLM(AdaptedModel):
 
         With `lessons`, what each of the objectives makes of the batch, by its name: `Sums`.
         """
-        prefix, seen = self.prompt_embeddings(source, padding_mask, prompt, prompt_padding_mask, utterance)
+        speech = self.hear(source, padding_mask)
+        heard: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def prompts(adapter: Any) -> tuple[Tensor, Tensor]:
+            if id(adapter) not in heard:
+                heard[id(adapter)] = self.prompt_embeddings(*speech, prompt, prompt_padding_mask, utterance, adapter)
+            return heard[id(adapter)]
 
         def logits() -> Tensor:
-            return self.llm.forced(prefix, seen, answer, answer_padding_mask)
+            return self.llm.forced(*prompts(self.adapter), answer, answer_padding_mask)
 
         if lessons is None:
             return logits()
-        return self.lessons_learned(Stage2Batch(self, answer, answer_padding_mask, lessons, logits))
+        return self.lessons_learned(Stage2Batch(self, answer, answer_padding_mask, lessons, logits, prompts))
 
     def lessons_learned(self, batch: Stage2Batch) -> dict[str, Sums]:
         """What each of the objectives makes of a batch, by its name."""
@@ -135,12 +178,17 @@ class SpeechLLM(AdaptedModel):
         prompt: Tensor,
         prompt_padding_mask: Tensor,
         utterance: Tensor | None = None,
+        adapter: Stage2Adapter | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The prompt with the speech in its place: (B, P - 1 + Q, M), left-padded, and where it is real."""
-        if self.adapter.lora is not None:
-            self.adapter.lora.install(self.llm.model)
-        speech = self.encode_speech(source, padding_mask)
-        spoken, beyond = self.adapter(speech.values, speech.padding_mask, utterance, self.num_updates)  # (B, Q, M)
+        """The prompt with the speech in its place: (B, P - 1 + Q, M), left-padded, and where it is real.
+
+        By the model's adapter, or by another one.
+        """
+        adapter = self.adapter if adapter is None else adapter
+        if adapter.lora is not None:
+            adapter.lora.install(self.llm.model)
+        speech = self.encode_speech(source, padding_mask, adapter)
+        spoken, beyond = adapter(speech.values, speech.padding_mask, utterance, self.num_updates)  # (B, Q, M)
         words = self.llm.embed(prompt)  # (B, P, M)
         return splice(words, prompt, prompt_padding_mask, spoken.to(words.dtype), beyond)
 

@@ -80,8 +80,9 @@ def test_parts_are_merged_in_order_and_a_row_counts_once(tmp_path):
         (pretrain_arguments, ["--objective", "stg"]),
         (finetune_arguments, []),
         (finetune_arguments, ["--objective", "distill"]),
+        (finetune_arguments, ["--objective", "answer+minimum-risk", "--candidates", "2"]),
     ],
-    ids=["stage 1", "stage 1, STG alone", "stage 2", "stage 2, distillation"],
+    ids=["stage 1", "stage 1, STG alone", "stage 2", "stage 2, distillation", "stage 2, tokens and utterances"],
 )
 def test_any_number_of_processes_ends_with_the_same_parameters(twelve, tmp_path, stage, more, processes):
     if stage is finetune_arguments:

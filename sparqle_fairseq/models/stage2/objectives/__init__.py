@@ -13,6 +13,8 @@ from sparqle_fairseq.models.stage2.objectives.registry import (
     kinds,
     options_are_read,
     parse_objective,
+    reads_candidates,
+    reads_start,
     reads_transcripts,
     register_objective,
 )
@@ -25,6 +27,8 @@ __all__ = [
     "kinds",
     "options_are_read",
     "parse_objective",
+    "reads_candidates",
+    "reads_start",
     "reads_transcripts",
     "register_objective",
 ]

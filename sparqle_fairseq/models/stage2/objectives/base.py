@@ -34,6 +34,10 @@ class Objective(ABC):
     counted: ClassVar[Counted] = Counted.TOKENS
     # Whether rows need a transcript, which the LLM reads: `Stage2Batch.read_logits`.
     reads_transcripts: ClassVar[bool] = False
+    # Whether it compares answers that the model finds in each step: `Stage2Batch.candidates`.
+    reads_candidates: ClassVar[bool] = False
+    # Whether it needs to know how likely these were for the adapter that training began with.
+    reads_start: ClassVar[bool] = False
     # What is logged beside <name>_loss = sum / count: percentages and means, each as two keys of what `sums` gives.
     rates: ClassVar[Mapping[str, tuple[str, str]]] = {}
     means: ClassVar[Mapping[str, tuple[str, str]]] = {}

@@ -47,6 +47,16 @@ def reads_transcripts(objectives: Iterable[str]) -> bool:
     return any(kind_of(name).reads_transcripts for name in objectives)
 
 
+def reads_candidates(objectives: Iterable[str]) -> bool:
+    """Whether one of them compares answers that the model finds in each step."""
+    return any(kind_of(name).reads_candidates for name in objectives)
+
+
+def reads_start(objectives: Iterable[str]) -> bool:
+    """Whether one of them compares with the adapter that training began with."""
+    return any(kind_of(name).reads_start for name in objectives)
+
+
 def options_are_read() -> None:
     """Say that the command line is known: an objective with options of its own would come too late from now on."""
     global _options_were_read
