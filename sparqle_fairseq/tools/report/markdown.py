@@ -43,12 +43,13 @@ def score_tables(content: Mapping[str, Any]) -> str:
 
 
 def table_text(table: Table, level: str = "###") -> str:
-    """A table under its title; without a `level` the title is a line of bold text."""
-    title = f"{level} {_safe(table.title)}" if level else f"**{_safe(table.title)}**"
+    """A table under its title; without a `level` the title is a line of bold text, and an empty one is none."""
+    named = f"{level} {_safe(table.title)}" if level else f"**{_safe(table.title)}**"
+    title = [named, ""] if table.title else []
     line = "|".join("---" if i in table.texts else "---:" for i in range(len(table.head)))
     rows = [f"| {' | '.join(map(_safe, row))} |" for row in (table.head, *table.rows)]
     note = f"\n\n{_safe(table.note)}" if table.note else ""
-    return "\n".join([title, "", rows[0], f"|{line}|", *rows[1:]]) + note
+    return "\n".join([*title, rows[0], f"|{line}|", *rows[1:]]) + note
 
 
 def _safe(text: str) -> str:
