@@ -133,6 +133,14 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         in_best_shape("the LLM's own answers", *OWN_ANSWERS),
         in_best_shape("distill, the LLM's own answers", "--objective", "distill", *OWN_ANSWERS),
         in_best_shape("answer+minimum-risk", "--objective", "answer+minimum-risk"),
+        in_best_shape("both styles of answers", "--answer-mix", 0.5),
+        Arm(
+            "transcript first, with errors",
+            TO_LLM,
+            ("--answer", "transcript-first", "--transcript-errors", 0.1),
+            BEST_SHAPE,
+            ("--max-len-b", 80),
+        ),
     ),
 }
 # Every arm, by its name.

@@ -30,6 +30,11 @@ def answer_text(row: ManifestRow, style: str, where: str) -> str | None:
     return transcript_first(row.src_text, row.tgt_text)
 
 
+def transcript_part(transcript: str) -> str:
+    """What stands before the translation, as the LLM is to write it."""
+    return transcript_first(transcript, "")
+
+
 def final_text(text: str, style: str) -> str:
     """The part of a hypothesis that is the answer to the task: of transcript-first, what comes last."""
     return text if style == "direct" else text.rpartition(_SEPARATOR)[2].strip()

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from sparqle_fairseq.data.answers import answer_text, prompt_task
+from sparqle_fairseq.data.answers import BOTH, answer_text, prompt_task, transcript_first, transcript_part
 from sparqle_fairseq.data.dataset import pad_ids
 from sparqle_fairseq.data.manifest import ManifestError, ManifestRow
+from sparqle_fairseq.data.mixture import Mixture
 from sparqle_fairseq.data.prompts import SPEECH, PromptBuilder, PromptError
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.keyed_random import text_key
@@ -44,6 +45,7 @@ class InstructionSide:
         self.pad = pad
         self.max_tokens = max_tokens
         self.sample_seed = sample_seed
+        self.mixture: Mixture | None = None  # of training's answers
         self.reading_room: int | None = None  # tokens of prompt, transcript and answer, where transcripts are read
         self._own_prompts: set[str] = set()  # of rows, that were looked at
         self.prefix = ""  # what the answers of rows without a prefix of their own begin with, in generation
@@ -60,7 +62,8 @@ class InstructionSide:
         if self.sample_seed is not None:
             rng = random.Random(f"{self.sample_seed} {epoch} {text_key(row.id)}")
         try:
-            task = prompt_task(row, self.style)
+            style = self.style if self.mixture is None else self.mixture.style(self.style, row.id, epoch)
+            task = prompt_task(row, style)
             instruction = self.templates.instruction(task, row.tgt_lang, row.prompt, rng)
             prompt = self.builder.encode(instruction)
             if row.prompt and row.prompt not in self._own_prompts:
@@ -68,8 +71,14 @@ class InstructionSide:
                 self._look_at(instruction, where)
         except PromptError as error:
             raise PromptError(f"{where}: {error}") from error
-        text = answer_text(row, self.style, where)
+        text = answer_text(row, style, where)
         answer = None if text is None else self.builder.encode_answer(text)
+        given = 0  # ids at the answer's start that are not to be learned
+        if self.mixture is not None and task == BOTH and text is not None:
+            wrong = self.mixture.with_errors(str(row.src_text), row.id, epoch)
+            if wrong is not None:
+                answer = self.builder.encode_answer(transcript_first(wrong, str(row.tgt_text)))
+                given = _alike(answer, self.builder.encode_answer(transcript_part(wrong))[:-1])
         length = len(prompt.before) + len(prompt.after) + len(answer or [])
         if length > self.max_tokens:
             raise ManifestError(
@@ -83,6 +92,7 @@ class InstructionSide:
             "prefix": self.builder.encode_answer(prefix)[:-1] if prefix else [],
             "prompt": [*prompt.before, SPEECH_PLACE, *prompt.after],
             "answer": answer,
+            "given": given,
             **self.scored(row),
             "utterance": text_key(row.id),
         }
@@ -143,7 +153,17 @@ class InstructionSide:
             target, padding_mask = pad_ids([item["answer"] or [] for item in items], self.pad)
             batch["net_input"] |= {"answer": target, "answer_padding_mask": padding_mask}
             batch |= {"target": target, "ntokens": int((~padding_mask).sum())}
+            if any(item["given"] for item in items):
+                counts = torch.tensor([item["given"] for item in items])
+                batch["given"] = torch.arange(target.size(1))[None] < counts[:, None]
+                batch["ntokens"] -= int(counts.sum())
         if "reading" in items[0]:
             reading, padding_mask = pad_ids([item["reading"] for item in items], self.pad, left=True)
             batch |= {"reading": reading, "reading_padding_mask": padding_mask}
         return batch
+
+
+def _alike(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids two lists begin with alike."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))

@@ -101,3 +101,17 @@ class FinetuneTaskConfig(SpeechTaskConfig):
     prompt_templates: str | None = field(
         default=None, metadata={"help": "YAML file of instructions, or one that ships: default, sparqle, sparqle-plain"}
     )
+    answer_mix: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of training's translations that are answered in the other style than --answer says; others, "
+            "validation and generation keep to --answer"
+        },
+    )
+    transcript_errors: float = field(
+        default=0.0,
+        metadata={
+            "help": "in half of training's answers with the transcript first, give the LLM a transcript of which this "
+            "share of the words is wrong; its tokens are not learned there"
+        },
+    )

@@ -8,13 +8,15 @@ from typing import Any
 from fairseq.tasks import register_task
 
 from sparqle_fairseq.data.instructions import InstructionSide
+from sparqle_fairseq.data.mixture import Mixture
 from sparqle_fairseq.data.options import fairseq_dataclass
 from sparqle_fairseq.data.wordings import PromptTemplates
+from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.asking import PromptRoom, bind_dictionary, instruction_side, prompt_room
 from sparqle_fairseq.models.config import SpeechLLMConfig
 from sparqle_fairseq.models.llm.llm import TextCodec, text_codec
 from sparqle_fairseq.models.stage2.candidates import Candidates
-from sparqle_fairseq.models.stage2.objectives import reads_transcripts
+from sparqle_fairseq.models.stage2.objectives import reads_candidates, reads_transcripts
 from sparqle_fairseq.models.stage2.start import take_adapter_options
 from sparqle_fairseq.models.stage2.weighted import mixed
 from sparqle_fairseq.tasks.base import SpeechTask
@@ -48,6 +50,8 @@ class FinetuneTask(SpeechTask):
         templates = PromptTemplates.load(path)
         self.stops_of_templates = templates.stop
         side = instruction_side(self.model, templates, int(self.cfg.seed) if training else None)
+        if training and (self.cfg.answer_mix or self.cfg.transcript_errors):
+            side.mixture = self._mixture()
         if saved is None and reads_transcripts(self.model.objective):
             side.reading_room = self.model.llm.context
         if templates.file not in self._looked_at:
@@ -55,6 +59,21 @@ class FinetuneTask(SpeechTask):
             for sentence in templates.partings(side.builder):
                 logger.warning("%s", sentence)
         return side
+
+    def _mixture(self) -> Mixture:
+        """Raises `SparqleError` where there is nothing to mix."""
+        mixture = Mixture(int(self.cfg.seed), self.cfg.answer_mix, self.cfg.transcript_errors)
+        if mixture.errors and self.model.answer == "direct" and not mixture.other_share:
+            raise SparqleError(
+                "--transcript-errors is for answers with the transcript first; give --answer transcript-first or "
+                "--answer-mix"
+            )
+        if reads_candidates(self.model.objective):
+            raise SparqleError(
+                f"--objective {'+'.join(self.model.objective)} compares answers of one style; leave --answer-mix and "
+                "--transcript-errors out"
+            )
+        return mixture
 
     def text_codec(self, model: Any) -> TextCodec:
         return text_codec(model.llm.tokenizer)

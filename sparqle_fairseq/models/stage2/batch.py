@@ -27,6 +27,7 @@ class Lessons(NamedTuple):
     reading: Tensor | None = None  # (B, R) the prompt with the transcript before the speech's place, left-padded
     reading_padding_mask: Tensor | None = None  # (B, R)
     candidates: Candidates | None = None
+    given: Tensor | None = None  # bool (B, L), True at tokens of the answer that are not to be learned
 
 
 class Stage2Batch:
@@ -52,13 +53,14 @@ class Stage2Batch:
     ) -> None:
         self.model = model
         self.answer, self.real = answer, ~answer_padding_mask
+        self.learned = self.real if lessons.given is None else self.real & ~lessons.given
         self.lessons = lessons
         self._logits, self._heard = logits, heard
 
     @property
     def tokens(self) -> Tensor:
-        """How many answer tokens there are."""
-        return self.real.sum()
+        """How many answer tokens are to be learned."""
+        return self.learned.sum()
 
     @property
     def utterances(self) -> Tensor:

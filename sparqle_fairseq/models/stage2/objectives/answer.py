@@ -24,6 +24,6 @@ class Answer(Objective):
     LossOptions = AnswerOptions
 
     def sums(self, batch: Stage2Batch) -> Sums:
-        logits, targets = batch.logits[batch.real], batch.answer[batch.real]  # (K, V), (K,)
+        logits, targets = batch.logits[batch.learned], batch.answer[batch.learned]  # (K, V), (K,)
         loss = generation_loss(logits, targets, self.loss_options.answer_label_smoothing).sum()
         return {"sum": loss, "count": batch.tokens, "hits": (logits.argmax(dim=-1) == targets).sum()}

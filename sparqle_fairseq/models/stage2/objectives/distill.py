@@ -44,7 +44,9 @@ class Distill(Objective):
             raise SparqleError(f"--distill-temperature {self.loss_options.distill_temperature:g} must be above 0")
 
     def sums(self, batch: Stage2Batch) -> Sums:
-        loss, agreed = divergence(batch.logits, batch.real, batch.read_logits(), self.loss_options.distill_temperature)
+        loss, agreed = divergence(
+            batch.logits, batch.learned, batch.read_logits(), self.loss_options.distill_temperature
+        )
         return {"sum": loss, "count": batch.tokens, "agreed": agreed}
 
 
