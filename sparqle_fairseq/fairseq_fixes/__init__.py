@@ -30,6 +30,7 @@ def apply() -> None:
         flags,
         half_precision,
         numpy_names,
+        optimizers,
         overflow,
         remarks,
         resuming,
@@ -56,6 +57,7 @@ def apply() -> None:
     empty_batches.pass_over_empty_batches()
     finished.keep_finished_runs()  # around what resuming found
     stopping.pass_signals_on()
+    optimizers.leave_the_compiler_unloaded()
     cpu.let_ddp_run_on_cpu()
     cpu.let_overflow_pass_on_cpu()
     overflow.name_overflows()

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import io
 import os
+import subprocess
 import sys
 import textwrap
 import zipfile
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from sparqle_fairseq import fairseq_fixes
 from sparqle_fairseq.data import torchaudio_import
 from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
-from sparqle_fairseq.fairseq_fixes import numpy_names
+from sparqle_fairseq.fairseq_fixes import numpy_names, optimizers
 from sparqle_fairseq.fairseq_fixes.batches import batch_by_size_keeping_all
 
 
@@ -312,3 +313,29 @@ def test_applying_twice_changes_nothing_more():
     assert options.parse_args_and_arch is parser
     assert sys.modules.get("torchaudio._extension") is extension
     assert torch.load(saved(argparse.Namespace(a=1)), weights_only=True) == argparse.Namespace(a=1)
+
+
+# -- torch's optimizers
+
+
+def test_an_optimizer_is_made_saved_and_loaded_without_the_compiler():
+    """In a new Python with torch and this one file, or the compiler may be there for others."""
+    code = """
+        import runpy, sys
+        import torch
+
+        leave_the_compiler_unloaded = runpy.run_path(sys.argv[1])["leave_the_compiler_unloaded"]
+        assert leave_the_compiler_unloaded()
+        assert not leave_the_compiler_unloaded()
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], lr=0.5)
+        optimizer.param_groups[0]["params"][0].grad = torch.ones(2)
+        optimizer.step()
+        other = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+        other.load_state_dict(optimizer.state_dict())
+        assert other.param_groups[0]["lr"] == 0.5
+        assert optimizer.param_groups[0]["params"][0].tolist() == [0.5, 0.5]
+        assert "torch._dynamo" not in sys.modules
+    """
+    words = [sys.executable, "-c", textwrap.dedent(code), optimizers.__file__]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.llm.cache import give_room
 from sparqle_fairseq.models.llm.llm import LanguageModel
 
 
@@ -33,6 +32,9 @@ class PromptedLLM:
         self.vocab_size = llm.vocab_size
 
     def start(self, net_input: dict[str, Any]) -> tuple[Tensor, AnswerState]:
+        # Not before an LLM is there: it loads more of transformers than all commands together need to start.
+        from sparqle_fairseq.models.llm.cache import give_room
+
         embeddings, seen = self.embed(
             net_input["source"], net_input["padding_mask"], net_input["prompt"], net_input["prompt_padding_mask"]
         )
