@@ -134,7 +134,7 @@ def covost2(
 @command.command()
 @click.argument("root", type=FOLDER)
 @click.option("--src-lang", default="en_us", show_default=True, help="folder of the spoken language")
-@click.option("--tgt-lang", required=True, help="fr_fr, or several: fr_fr,de_de")
+@click.option("--tgt-lang", required=True, help="fr_fr, or several: fr_fr,de_de; all: all")
 @click.option(
     "--text",
     type=click.Choice(["raw", "normalized"]),

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+# What --control may be; with spaces they are the names of the report.
+CONTROLS = ("shuffled-audio", "silence", "text-only", "transcript", "cascade")
 METRICS = ("bleu", "chrf", "chrf++", "ter", "wer", "cer")
 FILE = click.Path(path_type=Path)
 WIDE = 160
@@ -16,7 +18,9 @@ WIDE = 160
 @click.argument("systems", nargs=-1, metavar="[NAME=]FILE[,FILE]...")
 @click.option("--output", "-o", required=True, type=FILE, metavar="DIR", help="folder to write")
 @click.option("--force", is_flag=True, help="replace a report that is there")
-@click.option("--manifest", "manifests", multiple=True, type=FILE, metavar="TSV", help="a test set; repeatable")
+@click.option(
+    "--manifest", "manifests", multiple=True, type=FILE, metavar="TSV", help="a test set, or 'test_*.tsv'; repeatable"
+)
 @click.option("--references", type=FILE, metavar="FILE", help="or its references, one a line")
 @click.option("--sources", type=FILE, metavar="FILE", help="and its transcripts, for COMET")
 @click.option("--src-lang", metavar="CODE", help="language that is spoken, of rows that do not say it")
@@ -32,6 +36,7 @@ WIDE = 160
 @click.option("--comet", type=FILE, metavar="DIR", help="a report's folder comet, with scores.json in it")
 @click.option("--missing-as-empty", is_flag=True, help="count rows without a hypothesis as empty")
 @click.option("--controls", is_flag=True, help="run --model, and what it writes without the right speech")
+@click.option("--control", "only", multiple=True, type=click.Choice(CONTROLS), help="this one alone; repeatable")
 @click.option("--model", metavar="CKPT", help="with --controls: checkpoint or exported folder")
 @click.option("--asr", metavar="DIR", help="with --controls: recogniser of Hugging Face or CTranslate2, for a cascade")
 @click.option("--speech-encoder", metavar="PATH", help="with --controls: where the encoder is now, if it has moved")
@@ -52,6 +57,7 @@ def command(
     seed: int,
     seen: str | None,
     controls: bool,
+    only: tuple[str, ...],
     model: str | None,
     asr: str | None,
     speech_encoder: str | None,
@@ -68,19 +74,22 @@ def command(
       sparqle report A=a.txt B=b.txt --manifest test.tsv -o report
       sparqle report A=asr_a.txt,fr_a.txt B=asr_b.txt,fr_b.txt --manifest asr.tsv --manifest fr.tsv -o report
       sparqle report --controls --model CKPT --asr whisper-base --manifest test.tsv -o report
+      sparqle report --controls --control transcript --model CKPT --manifest 'test_*.tsv' --seen fr -o report
     """
     given: dict[str, Any] = {
         name: value
         for name, value in {
             "model": model, "asr": asr, "speech_encoder": speech_encoder, "llm": llm, "beam": beam,
             "batch_seconds": batch_seconds, "cpu": cpu or None,
+            "only": tuple(name.replace("-", " ") for name in only) or None,
         }.items()
         if value is not None
     }  # fmt: skip
     if controls and model is None:
         raise click.UsageError("--controls runs a model; give its --model")
     if given and not controls:
-        raise click.UsageError(f"--{next(iter(given)).replace('_', '-')} belongs to --controls")
+        option = next(iter(given)).replace("_", "-")
+        raise click.UsageError(f"--{'control' if option == 'only' else option} belongs to --controls")
     import sys
 
     from rich.console import Console
@@ -88,7 +97,7 @@ def command(
 
     from sparqle_fairseq.tools.report.measure import Rules
     from sparqle_fairseq.tools.report.run import Request, run
-    from sparqle_fairseq.tools.report.tables import score_table
+    from sparqle_fairseq.tools.report.tables import language_tables, score_table
     from sparqle_fairseq.tools.report.write import HTML
 
     asked = None
@@ -110,12 +119,14 @@ def command(
         )
     )
     console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
-    for part in made.content["parts"]:
-        shown = score_table(part, made.content["baseline"])
+    parts, languages = made.content["parts"], made.content["languages"]
+    tables = [score_table(part, made.content["baseline"]) for part in parts]
+    for shown in [*tables, *(language_tables(languages) if languages is not None else ())]:
         table = Table(*shown.head, title=shown.title, title_justify="left", caption=shown.note, caption_justify="left")
         for row in shown.rows:
             table.add_row(*(cell.replace("[", r"\[") for cell in row))
         console.print(table)
+    for part in parts:
         for note in part["notes"]:
             click.echo(f"{part['title']}: {note}", err=True)
     for note in made.notes:

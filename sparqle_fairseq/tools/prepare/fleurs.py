@@ -14,6 +14,7 @@ from sparqle_fairseq.tools.prepare.ledger import Ledger
 from sparqle_fairseq.tools.prepare.splits import SPELLINGS, SPLITS
 
 TEXTS = ("raw", "normalized")
+ALL = "all"  # every language whose folder is there
 _FIELDS = 7  # sentence id, file, raw text, normalised text, its letters, samples, gender
 
 
@@ -38,7 +39,7 @@ def read_fleurs(
 
     Args:
         root: the folder that holds the languages' folders.
-        source, targets: names of those folders, such as `en_us`.
+        source, targets: names of those folders, such as `en_us`; `ALL` among the targets are all the others.
         rows: translation, transcription or both.
         splits: names out of `SPLITS`; by default all.
         text: raw (as written, with case and punctuation) or normalized.
@@ -50,6 +51,8 @@ def read_fleurs(
     ledger = ledger if ledger is not None else Ledger()
     root = root / "data" if (root / "data").is_dir() else root
     source_lang = language_of(source)
+    if ALL in targets:
+        targets = _all_languages(root, source)
     manifests: Manifests = {}
     sentences = {target: _sentences(root, target, text) for target in targets}
     for split in splits or SPLITS:
@@ -85,6 +88,16 @@ def language_of(folder: str) -> str:
     script = None if full.script in (None, usual.script) else full.script
     territory = None if full.territory in (None, usual.territory) else full.territory
     return langcodes.Language.make(full.language, script=script, territory=territory).to_tag()
+
+
+def _all_languages(root: Path, source: str) -> tuple[str, ...]:
+    """Folders that hold the table of a split, but for the spoken language. Raises `CorpusError` where there is none."""
+    tables = [f"{name}.tsv" for split in SPLITS for name in SPELLINGS[split]]
+    found = sorted(path.name for path in root.glob("*") if any((path / name).is_file() for name in tables))
+    others = tuple(name for name in found if name != source)
+    if not others:
+        raise CorpusError(f"{root} holds no language beside {source}; unpack the folders of others there")
+    return others
 
 
 def _utterance(audio: Path, row: _Row, text: str, source: str, translation: str, target: str) -> Utterance:

@@ -100,6 +100,7 @@ def _part(
         "differences": _plain(counted.differences(baseline, rules)) if len(part.texts) > 1 else {},
         "breakdowns": [_plain(asdict(found)) for found in breakdowns(counted, rules, columns)],
         "flags": _flags(part, checked),
+        "identified": checked.identified,
         "examples": {system: asdict(found) for system, found in examples(counted, baseline).items()},
         "comet": command(part) if can_score(part) else None,
     }

@@ -36,7 +36,12 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Controls:
-    """What to run. `asr`: a folder of a speech recogniser of Hugging Face or of CTranslate2, for the cascade."""
+    """What to run.
+
+    Args:
+        asr: a folder of a speech recogniser of Hugging Face or of CTranslate2, for the cascade.
+        only: those of `NAMES` that are wanted beside the model; by default all that can be run.
+    """
 
     model: str
     asr: str | None = None
@@ -46,18 +51,37 @@ class Controls:
     batch_seconds: float = 120.0
     seed: int = 1  # of the exchanged recordings
     cpu: bool = False
+    only: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The model, and the controls in their order."""
+        return tuple(
+            name
+            for name in NAMES
+            if name == MODEL or (name in self.only if self.only else name != CASCADE or self.asr is not None)
+        )
 
 
 def run_controls(controls: Controls, splits: Sequence[Split], note: Note) -> dict[str, list[Written]]:
     """Name -> what it wrote for each split, the model itself first. Raises `SparqleError`."""
     for split in splits:
         _check_rows(split)
-    recogniser = None if controls.asr is None else open_recogniser(controls.asr, controls.cpu)
+    if CASCADE in controls.only and controls.asr is None:
+        raise SparqleError(f"the control {CASCADE!r} wants a recogniser; give its folder with --asr")
+    if controls.only and controls.asr is not None and CASCADE not in controls.only:
+        raise SparqleError(f"--asr is of the control {CASCADE!r}, which was not asked for; add --control {CASCADE}")
+    wanted = list(controls.wanted)
+    silent = [split.name for split in splits if not all(normalised(row.source) for row in split.rows)]
+    if TRANSCRIPT in wanted and silent:
+        note(f"{', '.join(silent)}: rows without src_text, so there is no control {TRANSCRIPT!r}")
+        wanted.remove(TRANSCRIPT)
+    recogniser = open_recogniser(controls.asr, controls.cpu) if controls.asr is not None and CASCADE in wanted else None
     loaded = open_model(controls.model, speech_encoder=controls.speech_encoder, llm=controls.llm, cpu=controls.cpu)
     translator = Translator(loaded, Settings(beam=controls.beam))
     found: dict[str, list[Written]] = {}
     for split in splits:
-        for name, texts in _of_split(controls, split, translator, recogniser, note):
+        for name, texts in _of_split(controls, wanted, split, translator, recogniser, note):
             own = tuple((row.id, Hypothesis(text.text, text.ended, text.flag)) for row, text in texts)
             found.setdefault(name, []).append(Written(f"the control {name!r}", "id", own))
     return found
@@ -67,26 +91,28 @@ Answers = list[tuple[Expected, Text]]
 
 
 def _of_split(
-    controls: Controls, split: Split, translator: Translator, recogniser: Recogniser | None, note: Note
+    controls: Controls,
+    wanted: Sequence[str],
+    split: Split,
+    translator: Translator,
+    recogniser: Recogniser | None,
+    note: Note,
 ) -> Iterator[tuple[str, Answers]]:
     rows = list(split.rows)
-    heard = {MODEL: rows, SHUFFLED: exchanged(rows, controls.seed), SILENCE: rows}
-    for name, recordings in heard.items():
+    for name in (name for name in (MODEL, SHUFFLED, SILENCE) if name in wanted):
+        recordings = exchanged(rows, controls.seed) if name == SHUFFLED else rows
         note(f"{split.name}: {name}")
         yield name, list(_hear(controls, translator, rows, recordings, silent=name == SILENCE))
     if not translator.can_translate:
-        note("a checkpoint of stage 1 has no LLM that could read text: no controls without speech")
+        if {TEXT_ONLY, TRANSCRIPT, CASCADE}.intersection(wanted):
+            note("a checkpoint of stage 1 has no LLM that could read text: no controls without speech")
         return
-    transcripts = {TEXT_ONLY: [""] * len(rows)}
-    if all(normalised(row.source) for row in rows):
-        transcripts[TRANSCRIPT] = [row.source or "" for row in rows]
-    else:
-        note(f"{split.name} has rows without src_text: no control {TRANSCRIPT!r}")
-    if recogniser is not None:
-        note(f"{split.name}: recognising for the cascade")
-        transcripts[CASCADE] = [recogniser(_samples(row), row.source_language) for row in rows]
-    for name, texts in transcripts.items():
+    for name in (name for name in (TEXT_ONLY, TRANSCRIPT, CASCADE) if name in wanted):
         note(f"{split.name}: {name}")
+        texts = [row.source or "" if name == TRANSCRIPT else "" for row in rows]
+        if name == CASCADE:
+            assert recogniser is not None
+            texts = [recogniser(_samples(row), row.source_language) for row in rows]
         yield name, list(_read(controls, translator, rows, texts))
 
 

@@ -32,10 +32,11 @@ class Flags:
 
 @dataclass(frozen=True)
 class Checked:
-    """Of a part: flags by system, and what a reader must know of them."""
+    """Of a part: flags by system, what a reader must know of them, and whether the language was looked at."""
 
     flags: dict[str, Flags]
     notes: list[str]
+    identified: bool
 
 
 def check(part: Part) -> Checked:
@@ -60,7 +61,7 @@ def check(part: Part) -> Checked:
             if found.mistaken and mistaken not in notes:
                 notes.append(mistaken)
         flags[system] = Flags(rows, languages)
-    return Checked(flags, notes)
+    return Checked(flags, notes, look)
 
 
 def _flags_of(hypothesis: Hypothesis) -> list[str]:

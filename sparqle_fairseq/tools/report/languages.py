@@ -25,6 +25,7 @@ def language_summary(parts: Sequence[Mapping[str, Any]], systems: Sequence[str],
             "language": part["language"],
             "kind": SEEN if _standard(part["language"]) in trained else ZERO_SHOT,
             "n": part["n"],
+            "others": _others(part, systems[0]),
             "scores": {system: {name: part["scores"][system][name]["value"] for name in metrics} for system in systems},
         }
         for part in rows
@@ -43,6 +44,14 @@ def language_summary(parts: Sequence[Mapping[str, Any]], systems: Sequence[str],
             }
             means.append({"kind": kind, "languages": len(own), "scores": scores})
     return {"metrics": metrics, "rows": listed, "means": means}
+
+
+def _others(part: Mapping[str, Any], system: str) -> dict[str, int] | None:
+    """How many texts of a system came out in which other language, the commonest first; None: not looked at."""
+    if not part.get("identified"):
+        return None
+    counts = {code: about["count"] for code, about in part["flags"][system]["languages"].items()}
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def _standard(code: str) -> str:

@@ -113,7 +113,8 @@ def _splits(request: Request, written: dict[str, list[Written]]) -> list[Split]:
     if request.sources and not request.references:
         raise SparqleError("--sources belongs to --references; a manifest has its own transcripts")
     if request.manifests:
-        return [of_manifest(path, request.src_lang, request.tgt_lang, request.row_task) for path in request.manifests]
+        paths = [path for named in request.manifests for path in _files(named)]
+        return [of_manifest(path, request.src_lang, request.tgt_lang, request.row_task) for path in paths]
     if request.references:
         return [of_references(request.references, request.sources, request.src_lang, request.tgt_lang, task)]
     generated = next((own for own in written.values() if all(one.generated for one in own)), None)
@@ -126,6 +127,16 @@ def _splits(request: Request, written: dict[str, list[Written]]) -> list[Split]:
         for one in generated
         if one.generated is not None
     ]
+
+
+def _files(path: Path) -> list[Path]:
+    """The file of this name, or those that the pattern in it (`test_*.tsv`) names, in the order of their names."""
+    if path.exists() or "*" not in path.name:
+        return [path]
+    found = sorted(path.parent.glob(path.name))
+    if not found:
+        raise SparqleError(f"--manifest {path}: there is no such file; look for its name")
+    return found
 
 
 def _check_count(name: str, written: Sequence[Written], splits: Sequence[Split]) -> None:

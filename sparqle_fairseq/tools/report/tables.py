@@ -88,9 +88,11 @@ def flag_table(part: Mapping[str, Any], meaning: Mapping[str, str]) -> Table:
     """How many hypotheses of each system want a look, and which languages came out unasked."""
     rows = []
     for system, found in part["flags"].items():
-        languages = ", ".join(f"{name_of(code)} {about['count']}" for code, about in found["languages"].items())
+        languages = _came_out(
+            {code: about["count"] for code, about in found["languages"].items()} if part.get("identified") else None
+        )
         counts = (str(found["rows"].get(flag, {"count": 0})["count"]) for flag in meaning)
-        rows.append((system, *counts, languages or "none"))
+        rows.append((system, *counts, languages))
     head = ("system", *meaning, "languages that came out")
     note = "; ".join(f"{flag}: {says}" for flag, says in meaning.items()) + "."
     return Table(
@@ -110,11 +112,18 @@ def language_tables(summary: Mapping[str, Any]) -> list[Table]:
     systems = list(summary["rows"][0]["scores"])
     columns = [f"{system}: {NAMES[name]}" for system in systems for name in metrics]
     listed = tuple(
-        (name_of(row["language"]), row["kind"], str(row["n"]), *cells(row["scores"])) for row in summary["rows"]
+        (name_of(row["language"]), row["kind"], str(row["n"]), *cells(row["scores"]), _came_out(row["others"]))
+        for row in summary["rows"]
     )
     means = tuple((row["kind"], str(row["languages"]), *cells(row["scores"])) for row in summary["means"])
     return [
-        Table("Languages", ("language", "", "n", *columns), listed, texts=(0, 1)),
+        Table(
+            "Languages",
+            ("language", "", "n", *columns, "came out instead"),
+            listed,
+            f"Sorted by {columns[0]}. Came out instead: what {systems[0]} wrote in another language.",
+            texts=(0, 1, 3 + len(columns)),
+        ),
         Table("Means over languages", ("", "languages", *columns), means, "Each language counts the same."),
     ]
 
@@ -124,6 +133,13 @@ def signatures(parts: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) 
     drawn = f"|bs:{settings['draws']}|ar:{settings['trials']}|rs:{settings['seed']}"
     found = {f"{NAMES[name]}: {about['signature']}{drawn}" for part in parts for name, about in part["metrics"].items()}
     return sorted(found)
+
+
+def _came_out(others: Mapping[str, int] | None) -> str:
+    """`English 10, Dutch 2`."""
+    if others is None:
+        return "not looked at"
+    return ", ".join(f"{name_of(code)} {count}" for code, count in others.items()) or "none"
 
 
 def interval(score: Mapping[str, float]) -> str:

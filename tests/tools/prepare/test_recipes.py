@@ -64,7 +64,7 @@ def test_every_preparation_as_pasted_leaves_nothing_out(world, corpora, recipe):
         rows = [line.split() for line in printed.splitlines() if ".tsv" in line]
         assert rows
         assert all(int(row[1]) > 0 and row[3] == "0" for row in rows), printed
-    assert len(preparations) == {"mustc": 3, "own_audio": 5}.get(recipe, 1)
+    assert len(preparations) == {"mustc": 3, "own_audio": 5, "fleurs": 2}.get(recipe, 1)
 
 
 def test_librispeech_stage_1_as_pasted(world, corpora, adapter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from two_systems import content
 
+from sparqle_fairseq.cli import report
 from sparqle_fairseq.cli.main import app
 from sparqle_fairseq.data.audio import read_audio
 from sparqle_fairseq.data.segments import Segment
@@ -109,6 +111,42 @@ def test_the_controls_are_what_they_are_called(asked, recogniser):
     assert len(set(map(str, texts.values()))) == len(texts), "two controls could be exchanged"
 
 
+def test_one_control_alone_is_run_beside_the_model(asked, monkeypatch):
+    def heard(*_):
+        raise AssertionError("a recogniser was loaded that nobody asked for")
+
+    monkeypatch.setattr(controls, "open_recogniser", heard)
+    ask = replace(asked.controls, asr=None, only=(controls.TRANSCRIPT,))
+    found = run_controls(ask, [asked.split], lambda _: None)
+    assert list(found) == [controls.MODEL, controls.TRANSCRIPT]
+
+
+def test_test_sets_of_which_one_has_no_transcripts_have_the_same_controls(asked):
+    rows = asked.split.rows[:3]
+    silent = Split("silent", tuple(replace(row, source=None) for row in rows), named=True)
+    said: list[str] = []
+    ask = replace(asked.controls, asr=None, only=(controls.TEXT_ONLY, controls.TRANSCRIPT))
+    found = run_controls(ask, [Split("whole", rows, named=True), silent], said.append)
+    assert {name: len(own) for name, own in found.items()} == {controls.MODEL: 2, controls.TEXT_ONLY: 2}
+    assert said[0] == "silent: rows without src_text, so there is no control 'transcript'"
+
+
+def test_the_command_names_every_control():
+    assert [name.replace("-", " ") for name in report.CONTROLS] == list(controls.NAMES[1:])
+
+
+@pytest.mark.parametrize(
+    ("asr", "only", "message"),
+    [
+        (None, controls.CASCADE, "wants a recogniser; give its folder with --asr"),
+        ("whisper", controls.SILENCE, "--asr is of the control 'cascade', which was not asked for"),
+    ],
+)
+def test_a_recogniser_and_the_cascade_go_together(asked, asr, only, message):
+    with pytest.raises(SparqleError, match=message):
+        run_controls(replace(asked.controls, asr=asr, only=(only,)), [asked.split], lambda _: None)
+
+
 @pytest.mark.usefixtures("asked")
 def test_controls_are_systems_of_a_report_and_their_texts_are_kept(world, tmp_path):
     lines = (world.data / "test_fr.tsv").read_text(encoding="utf-8").splitlines()[:5]
@@ -136,6 +174,7 @@ def test_what_is_no_recogniser_is_one_sentence(world):
     [
         (["--controls", "-o", "out"], "give its --model"),
         (["--beam", "3", "-o", "out"], "--beam belongs to --controls"),
+        (["--control", "silence", "-o", "out"], "--control belongs to --controls"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(words, message):

@@ -189,6 +189,31 @@ def test_seen_and_zero_shot_languages_have_means_of_their_own(small):
     assert "Means over languages" in (out / "report.md").read_text(encoding="utf-8")
 
 
+def test_languages_are_sorted_and_say_what_came_out_instead(small):
+    """German comes first in the command, and English came out in half of its rows."""
+    german = small.folder / "a_german.tsv"
+    lines = small.manifest.read_text(encoding="utf-8").replace("\tfr\t", "\tde\t")
+    wanted = [
+        f"Der alte Mann trinkt jeden Morgen eine Tasse {word} mit uns." for word in ("Tee", "Milch", "Saft", "Bier")
+    ]
+    for french, text in zip(FRENCH, wanted, strict=True):
+        lines = lines.replace(french, text)
+    german.write_text(lines, encoding="utf-8")
+    english = "The old man drinks a cup of tea with us every morning."
+    (small.folder / "de.txt").write_text("\n".join([wanted[0], english, wanted[2], english]), encoding="utf-8")
+    small.manifest.rename(small.folder / "b_french.tsv")
+    (small.folder / "fr.txt").write_text("\n".join(FRENCH), encoding="utf-8")
+    out = small.folder / "out"
+    files = ",".join(str(small.folder / name) for name in ("de.txt", "fr.txt"))
+    done = report(f"one={files}", "--manifest", small.folder / "*_*.tsv", "-o", out, "--seen", "fr")
+    rows = content(out)["languages"]["rows"]
+    assert [(row["language"], row["others"]) for row in rows] == [("fr", {}), ("de", {"en": 2})]
+    shown = next(line for line in done.output.splitlines() if "zero-shot" in line and "German" in line)
+    assert "English 2" in shown
+    with pytest.raises(SparqleError, match=r"no_\*.tsv: there is no such file"):
+        report(f"one={files}", "--manifest", small.folder / "no_*.tsv", "-o", small.folder / "other")
+
+
 def test_a_report_is_replaced_only_when_told_and_nothing_else_ever_is(small):
     out = small.folder / "out"
     words = [small.good, "--manifest", small.manifest, "-o", out]
