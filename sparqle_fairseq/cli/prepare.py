@@ -24,7 +24,7 @@ FOLDER = click.Path(path_type=Path)
 def command() -> None:
     """Make manifests of a corpus as its owners ship it; audio is read where it lies.
 
-    llm-targets makes one of translations by the LLM itself.
+    llm-targets makes one of translations by the LLM itself, join-segments one of long segments.
     """
 
 
@@ -252,9 +252,7 @@ def llm_targets(
     settings = SearchSettings(beam=beam, sampling=sampling, temperature=temperature, seed=seed)
     made = run(Request(manifest, languages=_languages(languages), search=settings, **options), progress)
     ledger = made.ledger
-    if left_out is not None:
-        lines = ["\t".join(entry).replace("\n", " ") + "\n" for entry in ledger.left_out]
-        files.write_text(left_out, "what\treason\n" + "".join(lines))
+    _write_left_out(left_out, ledger)
     if as_json:
         reasons = dict(ledger.reasons())
         found = {"rows": made.rows, "left_out": reasons, "notes": ledger.notes, "cpu_seconds": made.cpu_seconds}
@@ -265,6 +263,36 @@ def llm_targets(
     for sentence in (ledger.sentence(), *ledger.notes):
         if sentence:
             click.echo(sentence, err=True)
+
+
+@command.command("join-segments")
+@click.argument("manifest", type=FOLDER)
+@click.option("--out", required=True, type=FOLDER, help="the manifest to write; it holds the joined segments alone")
+@click.option(
+    "--seconds", "longest", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, help="at most"
+)
+@click.option("--gap", type=click.FloatRange(0), default=1.0, show_default=True, help="seconds between two at most")
+@click.option("--left-out", type=FOLDER, help="write all that was not joined, with its reason, into this file")
+@click.option("--json", "as_json", is_flag=True, help="report on stdout as JSON")
+def join_segments(manifest: Path, out: Path, longest: float, gap: float, left_out: Path | None, as_json: bool) -> None:
+    """MANIFEST's neighbours in one recording, joined to long segments."""
+    from sparqle_fairseq.tools.prepare.joined import join_manifest
+
+    made = join_manifest(manifest, out, longest, gap)
+    _write_left_out(left_out, made.ledger)
+    if as_json:
+        found = {"rows": made.rows, "segments": made.segments, "hours": made.hours}
+        click.echo(json.dumps(found | {"left_out": made.ledger.reasons()}, ensure_ascii=False, indent=1))
+        return
+    click.echo(f"{out}: {made.rows:,} rows of {made.segments:,} segments, {made.hours:.2f} hours")
+    if sentence := made.ledger.sentence():
+        click.echo(sentence, err=True)
+
+
+def _write_left_out(path: Path | None, ledger: Ledger) -> None:
+    if path is not None:
+        lines = ["\t".join(entry).replace("\n", " ") + "\n" for entry in ledger.left_out]
+        files.write_text(path, "what\treason\n" + "".join(lines))
 
 
 def _named(names: str, known: tuple[str, ...] = ()) -> tuple[str, ...]:
