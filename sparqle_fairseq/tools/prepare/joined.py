@@ -108,11 +108,8 @@ def _packs(segments: Sequence[Segment], longest: float, gap: float) -> Iterator[
             between = (segment.begin - pack[-1].end) * a_sample
             whole = (segment.end - pack[0].begin) * a_sample
             # Segments that overlap by a frame or so are neighbours; of others a part would be said twice.
-            if (
-                not -SAMPLE_RATE / 50 <= between <= gap
-                or whole > longest
-                or not _both_or_none(pack[0].row, segment.row)
-            ):
+            near = -SAMPLE_RATE / 50 <= between <= gap
+            if not near or whole > longest or not _both_or_none(pack[0].row, segment.row):
                 yield pack
                 pack = []
         pack.append(segment)
