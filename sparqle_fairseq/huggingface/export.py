@@ -23,7 +23,7 @@ from sparqle_fairseq.huggingface.frames import frame_rule
 from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
 from sparqle_fairseq.huggingface.processing import AUDIO_TOKEN, SparqleProcessor
 from sparqle_fairseq.models.adapters import ReadingConfig
-from sparqle_fairseq.models.encoders import SpeechEncoder
+from sparqle_fairseq.models.encoders import SpeechEncoder, fingerprint
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.llm.llm import LanguageModel
 
@@ -109,6 +109,7 @@ def write_folder(
     self_contained: bool = False,
     stops: Sequence[str] = (),
     with_code: bool = False,
+    encoder: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model's folder, whole or not at all, after it was loaded and found to be whole.
 
@@ -120,6 +121,7 @@ def write_folder(
         training: what the fairseq checkpoint says of its training, for the way back.
         self_contained: put encoder and LLM into the folder.
         stops: texts before which an answer ends.
+        encoder: tensors of the speech encoder, where it has learned; it is to be put into the folder.
         with_code: put this package's model beside it, for people who have `trust_remote_code` run it.
 
     Raises:
@@ -138,6 +140,9 @@ def write_folder(
         save_file({name: value.contiguous() for name, value in tensors.items()}, part / WEIGHTS, {"format": "pt"})
         generation_config(processor, ends, stops).save_pretrained(part)
         model = SparqleForConditionalGeneration.from_pretrained(part)
+        if encoder is not None:
+            model.speech_encoder.load_state_dict(encoder)
+            model.config.identity["speech encoder"]["fingerprint"] = fingerprint(encoder)
         if self_contained:
             model.save_pretrained(part, self_contained=True)
         write_text(part / "README.md", card)

@@ -55,14 +55,22 @@ class AdaptedModel(nn.Module):
 
     def __init__(self, encoder: SpeechSource, adapter: nn.Module, identity: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__()
-        self.speech_encoder = encoder
+        self.speech_encoder: Any = encoder
         add_layer_mix(adapter, encoder)
         self.adapter: Any = adapter
         self.identity = identity
         self.num_updates = 0
 
     def hear(self, source: Tensor, padding_mask: Tensor) -> SpeechFeatures:
-        """What the encoder gives for waveforms (B, S), all layers where they are wanted; features pass as they are."""
+        """What the encoder gives for waveforms (B, S), all layers where they are wanted; features pass as they are.
+
+        Raises `SparqleError` where features come of an encoder that has learned since.
+        """
+        tuning = getattr(self.adapter, "encoder_tuning", None)
+        if tuning is not None:
+            if source.dim() != 2:
+                raise SparqleError("the speech encoder has learned, and features of the frozen one came; give it audio")
+            tuning.install(self.speech_encoder.frozen.module)
         if source.dim() == 2:
             return self.speech_encoder(source, padding_mask)
         return SpeechFeatures(source, padding_mask)

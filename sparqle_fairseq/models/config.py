@@ -12,6 +12,7 @@ from sparqle_fairseq.data.answers import ANSWERS
 from sparqle_fairseq.data.options import choice, with_options
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapters import QFORMER, PlainConfig, ReadingConfig, adapter_names, plain_kind
+from sparqle_fairseq.models.encoders.tuning_options import EncoderTuningOptions
 from sparqle_fairseq.models.llm.lora_options import LoRAOptions
 from sparqle_fairseq.models.llm.quantized import QUANTIZATIONS
 from sparqle_fairseq.models.llm.sharding import SHARDINGS
@@ -28,7 +29,7 @@ SOURCES = ("audio", "units")
 
 
 @dataclass
-class AdapterConfig:
+class AdapterConfig(EncoderTuningOptions):
     speech_encoder: str | None = field(
         default=None,
         metadata={

@@ -36,6 +36,7 @@ from sparqle_fairseq.models.encoders.unit_embedding import UnitEmbedding
 from sparqle_fairseq.scoring.languages import choose_tokenizers, load_tokenizer
 from sparqle_fairseq.scoring.running import TextScores
 from sparqle_fairseq.tasks.dataset import FairseqSpeechDataset
+from sparqle_fairseq.tasks.encoder_rate import EncoderRate
 from sparqle_fairseq.tasks.old_options import fill_new_options
 from sparqle_fairseq.tasks.scores import build_scorer, log_text_scores
 from sparqle_fairseq.tasks.tensorboard import SampleBoard
@@ -83,6 +84,7 @@ class SpeechTask(FairseqTask):
         self._shown: set[tuple[str, ...]] = set()  # manifests whose sampling is in the log
         self._memory = OutOfMemoryGuard()
         self._best_metric = "loss"
+        self._encoder_rate: EncoderRate | None = None
         self.stops_of_templates: Sequence[str] = ()  # known when `text_side` was made
 
     @classmethod
@@ -132,6 +134,8 @@ class SpeechTask(FairseqTask):
         model = super().build_model(cfg, from_checkpoint)
         self.model = model
         self._validation_generator = None
+        if options.encoder_lr is not None:
+            self._encoder_rate = EncoderRate(model.adapter.encoder_tuning.parameters(), options.encoder_lr)
         self.bind_dictionary(model)
         if self.cfg.eval_generate:
             model.step_decoder()  # says at once that a model cannot write text, and not at the first validation
@@ -403,7 +407,10 @@ class SpeechTask(FairseqTask):
             sample["target"] = self.dictionary.remember([Reference((text or "").strip(), code) for text, code in pairs])
 
     def optimizer_step(self, optimizer: Any, model: Any, update_num: int) -> None:
-        super().optimizer_step(optimizer, model, update_num)
+        if self._encoder_rate is None:
+            super().optimizer_step(optimizer, model, update_num)
+        else:
+            self._encoder_rate.step(optimizer, optimizer.step)
         update = update_num + 1
         if self._board is not None and update % self.cfg.visualize_interval == 0:
             valid = self.cfg.valid_subset.split(",")[0]

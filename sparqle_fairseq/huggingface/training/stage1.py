@@ -23,6 +23,7 @@ from sparqle_fairseq.huggingface.training.arguments import Run
 from sparqle_fairseq.huggingface.training.collate import RowsAndInputs
 from sparqle_fairseq.huggingface.training.data import read_manifests, speech_dataset
 from sparqle_fairseq.models.encoders.stored_features import settle_encoder
+from sparqle_fairseq.models.encoders.tuning import tunes
 from sparqle_fairseq.models.stage1.model import PretrainModel
 from sparqle_fairseq.models.stage1.objectives import kind_of, parse_objective
 from sparqle_fairseq.models.stage1.weighted import Weighted, logged, weighted_loss
@@ -37,6 +38,7 @@ class Stage1:
 
     def __init__(self, run: Run) -> None:
         options, data, seed = copy.copy(run.model), run.data, run.training.seed
+        refuse_encoder_tuning(options)
         if options.source == "units":
             raise SparqleError("a model of units is no model of transformers; train it with fairseq-train")
         readers = [name for name in parse_objective(options.objective) if kind_of(name).reads_translations]
@@ -107,6 +109,15 @@ class Stage1:
         state = {"model": self.model.state_dict(), "cfg": {"model": asdict(self.options)}}
         with written_whole(os.path.join(folder, CHECKPOINT)) as file:
             torch.save(state, file)
+
+
+def refuse_encoder_tuning(options: Any) -> None:
+    """Raise `SparqleError` where the encoder is to learn."""
+    if tunes(options):
+        raise SparqleError(
+            "an encoder that learns is trained by fairseq-train; here leave encoder_lora and "
+            "unfreeze_encoder_layers out"
+        )
 
 
 def _check_pairs(readers: Sequence[str], subset: str, manifests: Sequence[Manifest]) -> None:

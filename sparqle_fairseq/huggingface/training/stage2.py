@@ -25,6 +25,7 @@ from sparqle_fairseq.huggingface.processing import NO_LABEL
 from sparqle_fairseq.huggingface.training.arguments import Run
 from sparqle_fairseq.huggingface.training.collate import PromptCollator, RowsAndInputs
 from sparqle_fairseq.huggingface.training.data import read_manifests, speech_dataset
+from sparqle_fairseq.huggingface.training.stage1 import refuse_encoder_tuning
 from sparqle_fairseq.models.encoders.stored_features import settle_encoder
 from sparqle_fairseq.models.stage1.weighted import Weighted
 from sparqle_fairseq.models.stage2.batch import Lessons, Stage2Batch
@@ -166,6 +167,7 @@ def build_speech_llm(options: Any, folder: str, seed: int) -> SpeechLLM:
         SparqleError: the options do not go together, something that they name cannot be read, or transformers could not
             have the encoder.
     """
+    refuse_encoder_tuning(options)
     if options.source == "units":
         raise SparqleError("a model of units is no model of transformers; train it with fairseq-train")
     if options.llm_sharding != "none":
@@ -174,6 +176,7 @@ def build_speech_llm(options: Any, folder: str, seed: int) -> SpeechLLM:
         )
     if options.pretrained_adapter:
         take_adapter_options(options)
+        refuse_encoder_tuning(options)
     settle_encoder(options, [folder], check=not options.pretrained_adapter)
     # The encoder itself also where features are read: the model that is written is to hear recordings.
     plain = SpeechLLM.build(options, seed=seed, training=True)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +94,13 @@ class EncoderNetwork(nn.Module, ABC):
     def keep_layers(self, count: int) -> None:
         """Free the layers after the first `count`: they are not asked for."""
 
+    def transformer_layers(self) -> Any:
+        """The layers one after the other, as an `nn.ModuleList` that runs what is put into it.
+
+        None, where they cannot learn (`--unfreeze-encoder-layers`).
+        """
+        return nn.ModuleList()
+
     def forward(self, source: Tensor, lengths: Sequence[int], layer: Layer) -> tuple[Tensor, Tensor]:
         """Features of the wanted layer (B, T, W), or of all (B, T, L, W), zero at padding; padding mask (B, T)."""
         outputs = self.layers(source, lengths)
@@ -151,6 +158,7 @@ class SpeechEncoder(nn.Module):
         self.frame_rate = network.sample_rate / network.samples_per_frame
         self.normalize = network.normalize
         self.min_samples = network.min_samples
+        self.learns = False  # whether some of it does; see `encoders.tuning`
         self.mixed_layers = network.depth if layer == "weighted" else 0
         self.identity: dict[str, str | int] = {
             "path": path,
@@ -163,7 +171,6 @@ class SpeechEncoder(nn.Module):
             "fingerprint": network.fingerprint,
         }
 
-    @torch.no_grad()
     def forward(self, source: Tensor, padding_mask: Tensor | None = None) -> SpeechFeatures:
         """Features of a right-padded batch.
 
@@ -186,6 +193,7 @@ class SpeechEncoder(nn.Module):
                     f"encoder needs at least {self.min_samples} (at {self.sample_rate} Hz): leave such short "
                     "audio out of the manifest."
                 )
-        with torch.autocast(source.device.type, enabled=False):
+        gradient = self.learns and torch.is_grad_enabled()
+        with torch.set_grad_enabled(gradient), torch.autocast(source.device.type, enabled=False):
             # A collater may pad beyond the longest utterance; that padding is not worth a computation.
             return SpeechFeatures(*self.frozen(source[:, : max(lengths)], lengths, self.layer))

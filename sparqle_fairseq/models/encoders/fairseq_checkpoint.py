@@ -146,6 +146,9 @@ class FairseqEncoder(ConvTransformer):
     def finish(self, x: Tensor) -> Tensor:
         return self.encoder.layer_norm(x) if self.encoder.layer_norm_first else x
 
+    def transformer_layers(self) -> Any:
+        return self.encoder.layers
+
     def keep_layers(self, count: int) -> None:
         self.encoder.layers = self.encoder.layers[:count]
 

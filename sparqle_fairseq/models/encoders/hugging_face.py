@@ -133,6 +133,9 @@ class HuggingFaceEncoder(ConvTransformer):
     def finish(self, x: Tensor) -> Tensor:
         return self.encoder.layer_norm(x) if self.pre_norm else x
 
+    def transformer_layers(self) -> Any:
+        return self.encoder.layers
+
     def keep_layers(self, count: int) -> None:
         self.encoder.layers = self.encoder.layers[:count]
 

@@ -149,6 +149,9 @@ class WhisperEncoder(EncoderNetwork):
     def finish(self, x: Tensor) -> Tensor:
         return self.layer_norm(x)
 
+    def transformer_layers(self) -> Any:
+        return self.layer_list
+
     def keep_layers(self, count: int) -> None:
         self.layer_list = self.layer_list[:count]
 

@@ -12,6 +12,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, open_speech_source
 from sparqle_fairseq.models.config import DTYPES, PretrainModelConfig, adapter_config, feature_masks
 from sparqle_fairseq.models.encoders import SpeechSource
+from sparqle_fairseq.models.encoders.tuning import add_encoder_tuning
 from sparqle_fairseq.models.llm.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.qformer.bert import load_bert
 from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
@@ -80,6 +81,7 @@ class PretrainModel(AdaptedModel):
             projector=options.projector,
             masks=feature_masks(options, seed),
         )
+        add_encoder_tuning(adapter, encoder, options)
         if options.bert and adapter.qformer is None:
             raise SparqleError(
                 f"--bert starts a Q-Former, and --adapter {options.adapter} is none; give its tokenizer alone, with "

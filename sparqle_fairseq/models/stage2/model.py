@@ -17,6 +17,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, add_layer_mix, open_speech_source
 from sparqle_fairseq.models.config import DTYPES, SpeechLLMConfig, adapter_config, feature_masks
 from sparqle_fairseq.models.encoders import SpeechSource
+from sparqle_fairseq.models.encoders.tuning import add_encoder_tuning
 from sparqle_fairseq.models.frozen import Frozen
 from sparqle_fairseq.models.llm.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.llm.lora import add_lora, check_lora_options
@@ -101,6 +102,7 @@ class SpeechLLM(AdaptedModel):
         if adapter.qformer is not None:
             adapter.qformer.gradient_checkpointing = options.qformer_gradient_checkpointing
         add_layer_mix(adapter, encoder)
+        add_encoder_tuning(adapter, encoder, options)
         adapter.lora = add_lora(llm.model, options, options.llm)
         if training:
             start_training(adapter, options, encoder, llm)

@@ -15,6 +15,7 @@ from sparqle_fairseq.models.adapted import check_names
 from sparqle_fairseq.models.adapters import QFORMER, compresses
 from sparqle_fairseq.models.config import ENCODER_FIELDS, SHAPE_FIELDS, AdapterConfig, SpeechLLMConfig
 from sparqle_fairseq.models.encoders import SpeechSource
+from sparqle_fairseq.models.encoders.tuning import fill_tuning, take_tuning_options
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity
 from sparqle_fairseq.models.llm.llm import LanguageModel
 from sparqle_fairseq.models.llm.lora import fill_lora, take_lora_options
@@ -51,6 +52,7 @@ def take_adapter_options(options: SpeechLLMConfig) -> None:
         options.projector = there.projector
     options.compress_queries = options.compress_queries or compresses(options.adapter)
     take_lora_options(options, trained)
+    take_tuning_options(options, trained)
 
 
 def start_training(adapter: Stage2Adapter, options: SpeechLLMConfig, encoder: SpeechSource, llm: LanguageModel) -> None:
@@ -124,6 +126,7 @@ def _start_from(adapter: Stage2Adapter, path: str, encoder: SpeechSource, llm: L
         _place(adapter.projector, llm)
         state |= {f"projector.{name}": value for name, value in adapter.projector.state_dict().items()}
     fill_lora(state, adapter.lora)
+    fill_tuning(state, getattr(adapter, "encoder_tuning", None), adapter.freeze_qformer)
     check_names(state, adapter, f"--pretrained-adapter {path}")
     adapter.load_state_dict(state)
 

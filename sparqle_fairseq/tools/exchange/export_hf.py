@@ -18,6 +18,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import read_text
 from sparqle_fairseq.generate.stopping import stop_texts
 from sparqle_fairseq.models.encoders import SpeechEncoder, load_speech_encoder, parse_layer
+from sparqle_fairseq.models.encoders.tuning import tuned_network
 from sparqle_fairseq.models.identity import STATE_NAME, decode_identity
 
 CLOSE = 1e-4  # relative difference of features that two copies of one encoder may have
@@ -75,6 +76,8 @@ def export_hf(
         raise SparqleError(
             f"{checkpoint} is of stage 1, which has no LLM to answer with; export a checkpoint of stage 2"
         )
+    tuning = getattr(model.adapter, "encoder_tuning", None)
+    heard = _learned_encoder(model, tuning, checkpoint, speech_encoder, self_contained)
     with tempfile.TemporaryDirectory(prefix="sparqle-") as scratch:
         encoder = _for_transformers(model.speech_encoder, speech_encoder, self_contained, Path(scratch))
         templates = PromptTemplates.load(
@@ -88,10 +91,13 @@ def export_hf(
         identity = {"speech encoder": {**encoder.identity, "path": lies}, "LLM": model.llm.identity}
         config = model_config(encoder, model.llm, reader, cfg["model"], identity, processor.audio_token_id)
         tensors: dict[str, Tensor] = {
-            name: value for name, value in model.state_dict().items() if name.startswith("adapter.")
+            name: value
+            for name, value in model.state_dict().items()
+            if name.startswith("adapter.") and not name.startswith("adapter.encoder_tuning.")
         }
         card = model_card(output.name, config, cfg, scores=table, licence=licence, with_code=with_code)
-        training = _training(checkpoint, cfg)
+        # An encoder that has learned is inside, and no checkpoint could name it on the way back.
+        training = None if heard is not None else _training(checkpoint, cfg)
         stops = dict.fromkeys([*stop_texts([*stop, *trained.stops]), *templates.stop])
         write_folder(
             output,
@@ -104,10 +110,26 @@ def export_hf(
             self_contained=self_contained,
             stops=list(stops),
             with_code=with_code,
+            encoder=heard,
         )
     parameters = sum(value.numel() for value in tensors.values())
     places = str(encoder.identity["path"]), str(model.llm.identity["path"])
     return Exported(len(tensors), parameters, *places, self_contained)
+
+
+def _learned_encoder(
+    model: Any, tuning: Any, checkpoint: Path, speech_encoder: str | None, inside: bool
+) -> dict[str, Tensor] | None:
+    """The tensors of an encoder that has learned, as one that never did has them; None of one that stayed as it was."""
+    if tuning is None:
+        return None
+    kind = str(model.speech_encoder.identity["kind"])
+    if not inside or speech_encoder is not None or not kind.startswith("hf_"):
+        raise SparqleError(
+            f"in {checkpoint} the speech encoder has learned, so no other place holds it; give --self-contained and no "
+            "--speech-encoder, for an encoder of Hugging Face"
+        )
+    return tuned_network(model.speech_encoder, tuning).state_dict()
 
 
 def _training(checkpoint: Path, cfg: Mapping[str, Any]) -> dict[str, Any]:

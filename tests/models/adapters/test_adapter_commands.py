@@ -35,7 +35,7 @@ def here(world, tmp_path_factory):
     return SimpleNamespace(**{**vars(world), "encoder": encoder / "hubert"})
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", ["ctc", *(pytest.param(name, marks=pytest.mark.long) for name in ("stack", "conv"))])
 def test_a_plain_adapter_goes_through_every_command(name, here, tmp_path):
     first = pretrain_arguments(here, tmp_path / "1", "--objective", "llm-ctc", "--llm", here.llm, updates=2)
     first = [*first, "--queries", 100, "--adapter", name, *SHAPES[name]]
