@@ -62,16 +62,11 @@ class AdaptedModel(nn.Module):
         self.num_updates = 0
 
     def hear(self, source: Tensor, padding_mask: Tensor) -> SpeechFeatures:
-        """What the encoder gives for waveforms (B, S), all layers where they are wanted; features pass as they are.
-
-        Raises `SparqleError` where features come of an encoder that has learned since.
-        """
-        tuning = getattr(self.adapter, "encoder_tuning", None)
-        if tuning is not None:
-            if source.dim() != 2:
-                raise SparqleError("the speech encoder has learned, and features of the frozen one came; give it audio")
-            tuning.install(self.speech_encoder.frozen.module)
+        """What the encoder gives for waveforms (B, S), all layers where they are wanted; features pass as they are."""
         if source.dim() == 2:
+            tuning = getattr(self.adapter, "encoder_tuning", None)
+            if tuning is not None:
+                tuning.install(self.speech_encoder.frozen.module)
             return self.speech_encoder(source, padding_mask)
         return SpeechFeatures(source, padding_mask)
 

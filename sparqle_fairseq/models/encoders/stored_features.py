@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sparqle_fairseq.data.audio import is_features
 from sparqle_fairseq.data.feature_store import PRECISIONS, StoreError, parse_entry, read_index
 from sparqle_fairseq.data.manifest import Manifest
 from sparqle_fairseq.errors import SparqleError
@@ -178,8 +179,16 @@ def settle_encoder(config: Any, folders: Sequence[str], check: bool) -> None:
 def check_sources(manifest: Manifest, encoder: Any) -> None:
     """Before training starts: are the manifest's entries there, and of this encoder; is there an encoder for its audio?
 
-    Raises `SparqleError`. Manifests of audio and of .npy files are left to the reading of their rows.
+    Raises `SparqleError`. Manifests of audio and of .npy files are left to the reading of their rows, but for features
+    beside an encoder that learns: they are of the frozen one.
     """
+    if getattr(encoder, "learns", False):
+        for i in range(len(manifest)):
+            if is_features(manifest.audio(i)):
+                raise SparqleError(
+                    f"{manifest.where(i)}: {manifest.audio(i)} holds features of the encoder as it was, and it has "
+                    "learned; give audio"
+                )
     if not len(manifest) or (parse_entry(manifest.audio(0)) is None and not isinstance(encoder, FeatureReader)):
         return
     shards: set[str] = set()

@@ -17,7 +17,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.adapted import AdaptedModel, add_layer_mix, open_speech_source
 from sparqle_fairseq.models.config import DTYPES, SpeechLLMConfig, adapter_config, feature_masks
 from sparqle_fairseq.models.encoders import SpeechSource
-from sparqle_fairseq.models.encoders.tuning import add_encoder_tuning
+from sparqle_fairseq.models.encoders.tuning import add_encoder_tuning, tunes
 from sparqle_fairseq.models.frozen import Frozen
 from sparqle_fairseq.models.llm.llm import LanguageModel, LLMOptions, load_llm
 from sparqle_fairseq.models.llm.lora import add_lora, check_lora_options
@@ -126,6 +126,11 @@ class SpeechLLM(AdaptedModel):
                 raise SparqleError(
                     f"--objective {options.objective} compares with the adapter that training starts from; name a "
                     "checkpoint of stage 2 with --pretrained-adapter"
+                )
+            if tunes(options):
+                raise SparqleError(
+                    f"--objective {options.objective} compares with the adapter that training starts from, and an "
+                    "encoder that learns would change under both; leave it as it is"
                 )
             self.start = Frozen(copy.deepcopy(self.adapter))
 

@@ -158,10 +158,14 @@ def test_what_cannot_learn_is_refused(more, complaint, world):
         build([*words, *OBJECTIVE, *more])
 
 
-def test_features_of_the_frozen_encoder_are_refused(world):
+def test_features_of_the_frozen_encoder_are_refused(world, tmp_path):
     built = build_stage1(world, *OBJECTIVE, *LORA)
-    with pytest.raises(SparqleError, match="the speech encoder has learned, and features of the frozen one came"):
-        built.model.hear(torch.zeros(1, 5, 32), torch.zeros(1, 5, dtype=torch.bool))
+    header, first, *_ = (world.data / "train.tsv").read_text().splitlines()
+    audio = first.split("\t")[header.split("\t").index("audio")]
+    (tmp_path / "train.tsv").write_text(f"{header}\n{first.replace(audio, 'stored.npy')}\n")
+    built.task.cfg.data = str(tmp_path)
+    with pytest.raises(SparqleError, match=r"train.tsv.* holds features of the encoder as it was, and it has learned"):
+        built.task.load_dataset("train")
 
 
 def test_stage_2_goes_on_with_an_encoder_that_has_learned_or_begins_one(world, tmp_path):
@@ -181,6 +185,8 @@ def test_stage_2_goes_on_with_an_encoder_that_has_learned_or_begins_one(world, t
     with pytest.raises(SparqleError, match="--freeze-qformer trains the projector alone, and an encoder is to learn"):
         build_stage2_from(world, plain, *UPPER, "--freeze-qformer")
     assert learning(build_stage2(world, *LORA).model)
+    with pytest.raises(SparqleError, match="an encoder that learns would change under both"):
+        build_stage2_from(world, plain, *UPPER, "--objective", "preference")
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["its own", "flat copies"])
