@@ -13,7 +13,7 @@ _IN_ITS_PLACE = "__dynamo_disable"
 
 
 def leave_the_compiler_unloaded() -> bool:
-    """Let an optimizer be made without torch's compiler.
+    """Let an optimizer of fairseq be made without torch's compiler.
 
     Symptom: a second of CPU time at the start of every training. Reason: `Optimizer.add_param_group`, `state_dict` and
     `load_state_dict` load `torch._dynamo`, only to keep it out of themselves should they be compiled; and fairseq

