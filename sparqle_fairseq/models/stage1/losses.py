@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 MATCHED = 1  # class index of the matching head
@@ -74,12 +76,7 @@ def ctc_emissions(x: Tensor, weight: Tensor, bias: Tensor, blank: Tensor, tokens
     `x` (B, Q, D), `weight` (V, D), `bias` (V,), `blank` (B, Q) logits; `tokens` (B, L) ids, negative at padding.
     Returns (B, Q, 1 + L) in fp32: CTC looks at nothing else, so only the normaliser ever meets the whole vocabulary.
     """
-    parts = [blank.float()]
-    chunks = range(0, weight.size(0), VOCABULARY_CHUNK)
-    for start in chunks:
-        part = partial(_log_sum, x, weight[start : start + VOCABULARY_CHUNK], bias[start : start + VOCABULARY_CHUNK])
-        parts.append(checkpoint(part, use_reentrant=False) if len(chunks) > 1 else part())
-    normaliser = torch.stack(parts).logsumexp(dim=0)  # (B, Q)
+    normaliser = torch.logaddexp(blank.float(), _log_sum(x, weight, bias))  # (B, Q)
     known = tokens.clamp(min=0)
     own = torch.einsum("bqd,bld->bql", x, weight[known]).float() + bias[known].float()[:, None, :]  # (B, Q, L)
     return torch.cat([blank.float()[..., None], own], dim=-1) - normaliser[..., None]
@@ -115,7 +112,50 @@ def best_symbols(x: Tensor, weight: Tensor, bias: Tensor, blank: Tensor) -> Tens
 
 
 def _log_sum(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Logarithm (B, Q) of the softmax's sum over the vocabulary; see `ctc_emissions`."""
+    if not weight.requires_grad and not bias.requires_grad and weight.size(0) > VOCABULARY_CHUNK:
+        return _FrozenLogSum.apply(x, weight, bias)
+    parts = []
+    chunks = range(0, weight.size(0), VOCABULARY_CHUNK)
+    for start in chunks:
+        part = partial(_log_sum_of, x, weight[start : start + VOCABULARY_CHUNK], bias[start : start + VOCABULARY_CHUNK])
+        parts.append(checkpoint(part, use_reentrant=False) if len(chunks) > 1 else part())
+    return torch.stack(parts).logsumexp(dim=0)
+
+
+def _log_sum_of(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return ((x @ weight.T).float() + bias.float()).logsumexp(dim=-1)
+
+
+class _FrozenLogSum(torch.autograd.Function):
+    """The same where the vocabulary does not learn, with two products in place of three.
+
+    The gradient at x is the mean of the vocabulary's rows under the softmax, which is attention to the vocabulary. It
+    is summed as the chunks come by, with the largest logit so far taken out (Milakov & Gimelshein 2018, arXiv
+    1805.02867), so that the backward pass makes no logits again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows = x.flatten(0, -2)  # (R, D)
+        largest = rows.new_full(rows.shape[:1], -torch.inf, dtype=torch.float32)
+        total, mean = torch.zeros_like(largest), rows.new_zeros(rows.shape, dtype=torch.float32)
+        for start in range(0, weight.size(0), VOCABULARY_CHUNK):
+            part = weight[start : start + VOCABULARY_CHUNK]
+            logits = (rows @ part.T).float().add_(bias[start : start + VOCABULARY_CHUNK].float())  # (R, chunk)
+            before, largest = largest, torch.maximum(largest, logits.amax(dim=1))
+            shrink, shares = (before - largest).exp(), logits.sub_(largest[:, None]).exp_()
+            total.mul_(shrink).add_(shares.sum(dim=1))
+            if ctx.needs_input_grad[0]:
+                mean.mul_(shrink[:, None]).add_((shares.to(part.dtype) @ part).float())
+        ctx.save_for_backward((mean / total[:, None]).to(x.dtype).view(x.shape))
+        return (largest + total.log()).view(x.shape[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (mean,) = ctx.saved_tensors
+        return gradient[..., None].to(mean.dtype) * mean, None, None
 
 
 def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
