@@ -61,7 +61,6 @@ class Settings:
     """What a person asks of any benchmark."""
 
     rounds: int = 7
-    warm_ups: int = 1
     threads: int = 1
     device: str = "cpu"
 
@@ -279,6 +278,54 @@ class Gemm:
 
         for _ in range(self._repeats):
             torch.mm(self._left, self._right, out=self._out)
+
+
+class Products:
+    """The matrix products of a run and nothing else, over numbers of the same shapes and layouts, as one more side.
+
+    What the machine does at best at these sizes: no form of the run is faster that takes the same products.
+    """
+
+    def __init__(self, run: Run) -> None:
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+        from torch.utils._python_dispatch import TorchDispatchMode
+
+        calls, operands = self._calls, self._operands = [], {}
+        aten = _products()
+
+        class Recorder(TorchDispatchMode):
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if func in aten:
+                    calls.append((func, [_like(each, operands) for each in args]))
+                return func(*args, **(kwargs or {}))
+
+        with Recorder(), sdpa_kernel(SDPBackend.MATH):
+            run()
+
+    def __call__(self) -> None:
+        for product, operands in self._calls:
+            product(*operands)
+
+
+def _products() -> set[Any]:
+    """Those that are one matrix product, or a batch of them."""
+    import torch
+
+    aten = torch.ops.aten
+    return {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default}
+
+
+def _like(operand: Any, known: dict[Any, Any]) -> Any:
+    import torch
+
+    if not isinstance(operand, torch.Tensor):
+        return operand
+    key = (operand.shape, operand.stride(), operand.dtype, operand.device)
+    if key not in known:
+        room = 1 + sum((size - 1) * step for size, step in zip(operand.shape, operand.stride(), strict=True))
+        numbers = torch.randn(max(room, 1), dtype=operand.dtype, device=operand.device)
+        known[key] = numbers.as_strided(operand.shape, operand.stride())
+    return known[key]
 
 
 def product_flops(run: Run) -> float:

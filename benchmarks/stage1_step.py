@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from alternate import Benchmark, Gemm, Result, Row, Run, Settings, alternate, memory_of, product_flops, run
+from alternate import Benchmark, Gemm, Products, Result, Row, Run, Settings, alternate, memory_of, product_flops, run
 from torch import Tensor
 
 from sparqle_fairseq.keyed_random import keyed_uniform
@@ -189,27 +189,33 @@ def step(side: str, dropout: float = 0.1, device: str = "cpu") -> Run:
     return taken
 
 
-def difference(device: str) -> float:
-    """The largest between losses and between gradients of both, without dropout, over what the losses are."""
-    found = {}
+def compared(device: str) -> tuple[float, dict[str, float]]:
+    """The largest difference between losses and between gradients of both, without dropout, and what both take."""
+    found, counts = {}, {}
     for side in ("ours", "straightforward"):
         loss, model = loss_of(side, 0.0, device)
-        value: Any = loss()
-        value.backward()
-        found[side] = [value.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+        values: list[Tensor] = []
+
+        def taken(loss: Run = loss, values: list[Tensor] = values) -> None:
+            value: Any = loss()
+            value.backward()
+            values.append(value.detach())
+
+        counts[side] = product_flops(taken)
+        found[side] = values + [p.grad for p in model.parameters() if p.grad is not None]
     ours, theirs = found["ours"], found["straightforward"]
     assert len(ours) == len(theirs) > 100
-    return max(float((one - other).abs().max()) for one, other in zip(ours, theirs, strict=True))
+    return max(float((one - other).abs().max()) for one, other in zip(ours, theirs, strict=True)), counts
 
 
 def measure(settings: Settings) -> Result:
     device = settings.device
-    apart = difference(device)
+    apart, counts = compared(device)
     assert apart < 1e-5, f"losses and gradients differ by {apart}"
-    counts = {side: product_flops(step(side, 0.0, device)) for side in ("ours", "straightforward")}
     gemm = Gemm(device)
     sides = {side: step(side, device=device) for side in ("ours", "checkpointing", "straightforward")}
-    times = alternate({**sides, "gemm": gemm}, settings.rounds, settings.warm_ups, settings.clock)
+    sides["products"] = Products(sides["ours"])
+    times = alternate({**sides, "gemm": gemm}, settings.rounds, 0, settings.clock)
     rows = [
         Row.spread("dropout 0.1", "time / theirs", times.ratio("ours", "straightforward"), goal=0.7),
         Row.spread(
@@ -224,6 +230,8 @@ def measure(settings: Settings) -> Result:
         goal = 0.8 if side == "ours" else None
         note = f"{count / 1e12:.2f} TFLOP by count"
         rows.append(Row.spread(side, "share of the GEMM peak", share, goal=goal, at_least=True, note=note))
+    share = times.ratio("gemm", "products", counts["ours"] / gemm.flops)
+    rows.append(Row.spread("the products of ours and nothing else", "share of the GEMM peak", share))
     sides.clear()
     taken = {side: memory_of(step, side=side, device=device) for side in ("ours", "checkpointing", "straightforward")}
     for side, case, goal in (

@@ -8,7 +8,18 @@ import sys
 
 import pytest
 import torch
-from alternate import ALLOCATOR, Gemm, Row, Spread, alternate, cpu_seconds, memory_of, peak_bytes, product_flops
+from alternate import (
+    ALLOCATOR,
+    Gemm,
+    Products,
+    Row,
+    Spread,
+    alternate,
+    cpu_seconds,
+    memory_of,
+    peak_bytes,
+    product_flops,
+)
 from commands import ROOT
 
 
@@ -74,6 +85,21 @@ def test_operations_of_products_are_counted():
     attend = torch.nn.functional.scaled_dot_product_attention
     assert product_flops(lambda: attend(query, query, query)) == 2 * 2 * (2 * 4 * 6 * 6 * 8)
     assert Gemm(size=16).flops == 4 * 2 * 16**3
+
+
+def test_products_are_those_of_the_run_and_nothing_else():
+    x, layer = torch.randn(7, 3), torch.nn.Linear(3, 5)
+
+    def taken():
+        layer(x).exp().sum().backward()
+
+    products = Products(taken)
+    layer.weight.grad = None
+    assert product_flops(products) == product_flops(taken) == 2 * 2 * 7 * 3 * 5
+    assert layer.weight.grad is not None
+    layer.weight.grad = None
+    products()
+    assert layer.weight.grad is None
 
 
 MEASURED = """
