@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
+from sparqle_fairseq.criterions.means import log_means
 from sparqle_fairseq.data.options import fairseq_dataclass, with_options
 from sparqle_fairseq.models.stage2.batch import Lessons
 from sparqle_fairseq.models.stage2.objectives import kinds, options_are_read, reads_candidates
@@ -44,15 +44,14 @@ class FinetuneCriterion(FairseqCriterion):
         if reads_candidates(self.weights):
             sample = {**sample, "candidates": self.task.candidates(sample)}
         lessons = Lessons(**{name: sample[name] for name in Lessons._fields if name in sample})
-        sums = model(**sample["net_input"], lessons=lessons)
+        sums = model(**sample["net_input"], lessons=lessons, source_lengths=sample.get("source_lengths"))
         active = sample.get("active", True)
         return joined_loss(sums, self.weights, sample["nsentences"], sample["ntokens"], active)
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, float]]) -> None:
         """Log the loss (nats) and what each objective says of itself: rates (percent) and means."""
-        for name, value, weight, digits in logged(logging_outputs):
-            metrics.log_scalar(name, value, weight, round=digits)
+        log_means(logged(logging_outputs))
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

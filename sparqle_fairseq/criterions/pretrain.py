@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 from omegaconf import II
 from torch import Tensor
 
+from sparqle_fairseq.criterions.means import log_means
 from sparqle_fairseq.data.options import fairseq_dataclass, with_options
+from sparqle_fairseq.models.stage1.batch import LENGTHS
 from sparqle_fairseq.models.stage1.objectives import kinds, options_are_read
 from sparqle_fairseq.models.stage1.weighted import logged, weighted_loss
 
@@ -49,15 +50,14 @@ class PretrainCriterion(FairseqCriterion):
         divided by its own global count.
         """
         assert reduce, "sparqle_pretrain has no per-utterance loss"
-        sums = model(**sample["net_input"])
+        sums = model(**sample["net_input"], **{name: sample[name] for name in LENGTHS if name in sample})
         active = sample["net_input"].get("active", True)
         return weighted_loss(sums, self.weights, sample["nsentences"], sample["ntokens"], active)
 
     @staticmethod
     def reduce_metrics(logging_outputs: list[dict[str, float]]) -> None:
         """Log every loss (nats), and what each objective says of itself: rates (percent) and means."""
-        for name, value, weight, digits in logged(logging_outputs):
-            metrics.log_scalar(name, value, weight, round=digits)
+        log_means(logged(logging_outputs))
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

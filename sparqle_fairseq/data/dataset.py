@@ -195,6 +195,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
             **batch,
             "id": torch.tensor([sample["id"] for sample in kept]),
             "nsentences": len(kept),
+            "source_lengths": [len(sample["source"]) for sample in kept],
         }
 
     def num_tokens(self, index: int) -> int:

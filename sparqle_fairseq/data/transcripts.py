@@ -64,6 +64,7 @@ class TranscriptSide:
 
     def collate(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         tokens, padding_mask = pad_ids([item["text"] for item in items], self.tokenizer.pad)
+        lengths = {"text_lengths": [len(item["text"]) for item in items]}
         net_input = {
             "text": tokens,
             "text_padding_mask": padding_mask,
@@ -72,6 +73,7 @@ class TranscriptSide:
         }
         if self.llm_tokenizer is not None:
             net_input["llm_text"], _ = pad_ids([item["llm_text"] for item in items], NO_TOKEN)
+            lengths["llm_text_lengths"] = [len(item["llm_text"]) for item in items]
         if self.pairs:
             rows = [i for i, item in enumerate(items) if item["foreign"]]
             # Without any pair there is one row of padding, which `foreign_rows` does not name.
@@ -80,6 +82,7 @@ class TranscriptSide:
             net_input["foreign_rows"] = torch.tensor(rows, dtype=torch.long)
         return {
             "net_input": net_input,
+            **lengths,
             # Of a row without a transcript, its end alone.
             "target": tokens[:, 1:] if any(item["reference"] is not None for item in items) else None,
             "reference": [item["reference"] for item in items],

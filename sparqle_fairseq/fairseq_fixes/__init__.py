@@ -28,6 +28,7 @@ def apply() -> None:
         empty_batches,
         finished,
         flags,
+        gradient_norm,
         half_precision,
         numpy_names,
         optimizers,
@@ -61,6 +62,7 @@ def apply() -> None:
     cpu.let_ddp_run_on_cpu()
     cpu.let_overflow_pass_on_cpu()
     overflow.name_overflows()
+    gradient_norm.read_norms_once()
     # Generation
     remarks.print_remarks()
     scorers.let_dictionaries_score()

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.config import DTYPES, AdapterConfig
-from sparqle_fairseq.models.encoders import SpeechFeatures, SpeechSource, load_speech_encoder, parse_layer
+from sparqle_fairseq.models.encoders import (
+    SpeechEncoder,
+    SpeechFeatures,
+    SpeechSource,
+    load_speech_encoder,
+    parse_layer,
+)
 from sparqle_fairseq.models.encoders.stored_features import open_feature_reader
 from sparqle_fairseq.models.encoders.unit_embedding import unit_embedding
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity, encode_identity
@@ -61,14 +67,19 @@ class AdaptedModel(nn.Module):
         self.identity = identity
         self.num_updates = 0
 
-    def hear(self, source: Tensor, padding_mask: Tensor) -> SpeechFeatures:
-        """What the encoder gives for waveforms (B, S), all layers where they are wanted; features pass as they are."""
-        if source.dim() == 2:
-            tuning = getattr(self.adapter, "encoder_tuning", None)
-            if tuning is not None:
-                tuning.install(self.speech_encoder.frozen.module)
+    def hear(self, source: Tensor, padding_mask: Tensor, source_lengths: Sequence[int] | None = None) -> SpeechFeatures:
+        """What the encoder gives for waveforms (B, S), all layers where they are wanted; features pass as they are.
+
+        `source_lengths` are those of the waveforms, where the program knows them and need not ask the device.
+        """
+        if source.dim() != 2:
+            return SpeechFeatures(source, padding_mask)
+        tuning = getattr(self.adapter, "encoder_tuning", None)
+        if tuning is not None:
+            tuning.install(self.speech_encoder.frozen.module)
+        if source_lengths is None or not isinstance(self.speech_encoder, SpeechEncoder):
             return self.speech_encoder(source, padding_mask)
-        return SpeechFeatures(source, padding_mask)
+        return self.speech_encoder(source, padding_mask, source_lengths)
 
     def encode_speech(self, source: Tensor, padding_mask: Tensor, adapter: Any = None) -> SpeechFeatures:
         """Features of waveforms (B, S); what `hear` gave passes as it is. In an adapter's precision.

@@ -15,6 +15,7 @@ import numpy as np
 from fairseq.tasks import FairseqTask
 from fairseq.utils import split_paths
 
+from sparqle_fairseq.criterions.means import on_cpu
 from sparqle_fairseq.data.augment import SpeedPerturbation
 from sparqle_fairseq.data.dataset import RoomCheck, TextSide
 from sparqle_fairseq.data.manifest import Manifest, ManifestRow, read_manifest
@@ -437,6 +438,8 @@ class SpeechTask(FairseqTask):
         return self._validation_generator
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        if not criterion.training:  # what validation found is compared, so it is wanted as numbers
+            logging_outputs = [on_cpu(log) for log in logging_outputs]
         super().reduce_metrics(logging_outputs, criterion)
         if self.cfg.eval_generate:
             log_text_scores(logging_outputs)

@@ -310,7 +310,8 @@ class _Hook(_DummyPrivateUse1Hook):
 _backend = _Backend()
 
 
-def _register() -> None:
+def register() -> None:
+    """Make the device known to torch; without a backward pass before, and once a process."""
     if torch._C._get_privateuse1_backend_name() == NAME:
         return
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -321,7 +322,7 @@ def _register() -> None:
 @contextmanager
 def pretend_device() -> Iterator[torch.device]:
     """The device, for as long as the block runs."""
-    _register()
+    register()
     _backend.on = True
     try:
         with _Data(), _Factories():

@@ -171,13 +171,16 @@ class SpeechEncoder(nn.Module):
             "fingerprint": network.fingerprint,
         }
 
-    def forward(self, source: Tensor, padding_mask: Tensor | None = None) -> SpeechFeatures:
+    def forward(
+        self, source: Tensor, padding_mask: Tensor | None = None, lengths: Sequence[int] | None = None
+    ) -> SpeechFeatures:
         """Features of a right-padded batch.
 
         Args:
             source: (B, S) waveform at ``sample_rate``, normalised where ``normalize`` says so; any float
                 dtype.
             padding_mask: (B, S) bool, True at padding; None where nothing is padded.
+            lengths: B numbers of samples that are no padding, where they are known; else a device is asked.
 
         Returns:
             Features in the encoder's own dtype, whatever autocast says. T is that of the longest utterance.
@@ -185,7 +188,8 @@ class SpeechEncoder(nn.Module):
         Raises:
             EncoderError: an utterance is too short for a single frame, or is not padded on the right.
         """
-        lengths = utterance_lengths(source, padding_mask)
+        if lengths is None:
+            lengths = utterance_lengths(source, padding_mask)
         for item, length in enumerate(lengths):
             if length < self.min_samples:
                 raise EncoderError(

@@ -197,7 +197,10 @@ def overflow(dtype: torch.dtype) -> str:
 
 def load_llm(path_or_id: str, options: LLMOptions | None = None) -> LanguageModel:
     """A causal LM by directory, GGUF file or hub id; code that comes with it is never run. Raises `SparqleError`."""
+    from sparqle_fairseq.models.llm.masks import make_masks_without_waiting
+
     options = options or LLMOptions()
+    make_masks_without_waiting()
     files = LLMFiles.find(path_or_id)
     model = files.read_model(**attention_option(options.attention))
     tokenizer = files.read_tokenizer(model.get_input_embeddings().num_embeddings)

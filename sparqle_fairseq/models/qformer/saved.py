@@ -93,7 +93,8 @@ def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _pack(saved: Tensor) -> Any:
     recipe = _recipe(saved)
-    return saved if recipe is None else _Later(recipe, saved)
+    # Detached: an operation that keeps its own output would hold itself, for good where no backward pass comes by.
+    return saved.detach() if recipe is None else _Later(recipe, saved)
 
 
 def _unpack(saved: Any) -> Tensor:

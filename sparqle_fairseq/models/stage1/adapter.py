@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.gather import sum_over_ranks
+from sparqle_fairseq.gather import sum_over_ranks, world_size
 from sparqle_fairseq.models.adapters import ReadingConfig, ReadsSpeech
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
 from sparqle_fairseq.models.stage1.batch import Stage1Batch, Stage1Text
@@ -101,7 +101,7 @@ class Stage1Adapter(ReadsSpeech):
         self, values: Tensor, padding_mask: Tensor, text: Stage1Text, update: int, active: bool = True
     ) -> Stage1Batch:
         """The batch that objectives read, masked in training."""
-        if not sum_over_ranks(torch.tensor(float(active), device=values.device)):
+        if not (sum_over_ranks(torch.tensor(float(active), device=values.device)) if world_size() > 1 else active):
             active = True  # nobody has data: the losses are weighted by 0 anyway, but need something to run on
         if self.training and self.masks is not None:
             values = self.masks(values, padding_mask, text.utterance, update)

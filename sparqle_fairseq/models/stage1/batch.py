@@ -5,16 +5,20 @@ Plain PyTorch. B utterances here, N in all processes, Q queries, D contrastive w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparqle_fairseq.gather import gather_rows
 from sparqle_fairseq.models.qformer.qformer import SpeechMemory
 from sparqle_fairseq.models.stage1.losses import similarity
+
+# Numbers of samples and tokens in a batch that the program knows before it asks the device: arguments of the model.
+LENGTHS = ("source_lengths", "text_lengths", "llm_text_lengths")
 
 
 class Foreign(NamedTuple):
@@ -34,6 +38,8 @@ class Stage1Text(NamedTuple):
     utterance: Tensor  # (B,) int64, one per utterance
     llm_tokens: Tensor | None = None  # (B, L') in the LLM's own tokens, `NO_TOKEN` at padding
     foreign: Foreign | None = None  # translations
+    lengths: Sequence[int] | None = None  # B numbers of real `tokens`; None: the device is asked
+    llm_lengths: Sequence[int] | None = None  # and of `llm_tokens`
 
 
 class Contrast(NamedTuple):
@@ -92,6 +98,12 @@ class Stage1Batch:
         return (~self.queries.padding_mask).sum(dim=1)
 
     @cached_property
+    def known_query_counts(self) -> list[int]:
+        """The same as the CPU has them, which waits for the device where utterances differ."""
+        hidden = self.queries.hidden
+        return [hidden.size(1)] * hidden.size(0) if self.queries.padding_mask is None else self.query_counts.tolist()
+
+    @cached_property
     def shifted_tokens(self) -> Tensor:
         """Inputs (B, L) of a decoder that writes the transcript: [DEC] in the place of [CLS]."""
         inputs = self.text.tokens.clone()
@@ -99,14 +111,22 @@ class Stage1Batch:
         return inputs
 
     @cached_property
-    def has_target(self) -> Tensor:
-        """Where `shifted_tokens[:, :-1]` (B, L - 1) are followed by a token of the transcript."""
-        return ~self.text.padding_mask[:, 1:]
+    def before_targets(self) -> Tensor:
+        """Places (K,) in the flat `shifted_tokens` (B * L) that are followed by a token of the transcript."""
+        followed = F.pad(~self.text.padding_mask[:, 1:], (0, 1)).flatten()
+        if self.text.lengths is None:
+            return followed.nonzero()[:, 0]
+        count = sum(max(length - 1, 0) for length in self.text.lengths)
+        return followed.byte().argsort(descending=True, stable=True)[:count]
 
     @cached_property
     def targets(self) -> Tensor:
         """The tokens (K,) that follow there."""
-        return self.text.tokens[:, 1:][self.has_target]
+        return self.text.tokens.flatten()[self.before_targets + 1]
+
+    def with_target(self, hidden: Tensor) -> Tensor:
+        """Those (K, H) of a text's positions (B, L, H)."""
+        return hidden.flatten(0, 1).index_select(0, self.before_targets)
 
     @cached_property
     def speech_features(self) -> Tensor:

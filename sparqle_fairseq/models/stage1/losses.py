@@ -7,6 +7,7 @@ Each returns a sum; the criterion divides by the global count. Computed in fp32 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -158,11 +159,17 @@ class _FrozenLogSum(torch.autograd.Function):
         return gradient[..., None].to(mean.dtype) * mean, None, None
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def ctc_loss(
+    log_probs: Tensor,
+    lengths: Tensor,
+    tokens: Tensor,
+    known: tuple[Sequence[int], Sequence[int]] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Negative log-probability of each transcript, summed over its alignments with the queries (Graves et al. 2006).
 
     `log_probs` (B, Q, 1 + L) as `ctc_emissions` gives them, `lengths` (B,) queries that count, `tokens` (B, L) ids,
-    negative at padding. Returns (B,), and a bool (B,) that is False where there are too few queries for the tokens
+    negative at padding; `known` are the lengths of both as the CPU has them, which CUDA is asked for otherwise.
+    Returns (B,), and a bool (B,) that is False where there are too few queries for the tokens
     (repeated ones need a blank between them): those rows have loss 0 and no gradient.
     """
     real = tokens >= 0
@@ -171,8 +178,10 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor) -> tuple[Tensor
     possible = counts + repeats <= lengths
     # Equal tokens must be one symbol: a token is named by the column where it first stands.
     symbols = 1 + (tokens[:, :, None] == tokens[:, None, :]).int().argmax(dim=2)  # (B, L)
+    of_queries: Any = lengths if known is None else tuple(known[0])
+    of_tokens: Any = counts if known is None else tuple(known[1])
     loss = F.ctc_loss(
-        log_probs.transpose(0, 1), symbols, lengths, counts, blank=0, reduction="none", zero_infinity=True
+        log_probs.transpose(0, 1), symbols, of_queries, of_tokens, blank=0, reduction="none", zero_infinity=True
     )
     # torch's gradient takes for granted that a softmax over these very columns comes before: it adds each column's
     # probability. Here the rest of the vocabulary is missing, so that is taken away again; the value is 0.

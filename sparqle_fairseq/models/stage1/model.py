@@ -106,13 +106,18 @@ class PretrainModel(AdaptedModel):
         foreign_padding_mask: Tensor | None = None,
         foreign_rows: Tensor | None = None,
         active: bool = True,
+        source_lengths: Sequence[int] | None = None,
+        text_lengths: Sequence[int] | None = None,
+        llm_text_lengths: Sequence[int] | None = None,
     ) -> dict[str, Sums]:
         """`source` (B, S) or (B, T, W), or units (B, T), `text` (B, L), keys (B,); see `Stage1Adapter.forward`."""
-        speech = self.encode_speech(source, padding_mask)
+        speech = self.encode_speech(*self.hear(source, padding_mask, source_lengths))
         foreign = None
         if foreign_text is not None and foreign_padding_mask is not None and foreign_rows is not None:
             foreign = Foreign(foreign_text, foreign_padding_mask, foreign_rows)
-        batch = Stage1Text(text, text_padding_mask, identity, utterance, llm_text, foreign)
+        batch = Stage1Text(
+            text, text_padding_mask, identity, utterance, llm_text, foreign, text_lengths, llm_text_lengths
+        )
         return self.adapter(speech.values, speech.padding_mask, batch, self.num_updates, active)
 
     def step_decoder(self) -> Transcriber:

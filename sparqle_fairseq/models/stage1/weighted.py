@@ -40,7 +40,7 @@ def weighted_loss(
     local = nsentences if active else 0
     device = sums[next(iter(weights))]["sum"].device
     counts = torch.stack(
-        [torch.tensor(float(local), device=device)] + [sums[name]["count"] * float(active) for name in weights]
+        [torch.full((), float(local), device=device)] + [sums[name]["count"] * float(active) for name in weights]
     )
     utterances, *global_counts = sum_over_ranks(counts)
     loss: Any = sum(
@@ -65,12 +65,19 @@ def weighted_loss(
 
 
 class Logged(NamedTuple):
-    """A number of the log: its value, what weight it has in a mean, and its digits."""
+    """A mean of the log: its sum, what it is divided by, which is its weight in a mean of means, and its digits.
+
+    Numbers; of logs that are on a device, tensors there, so that nobody waits for them before they are printed.
+    """
 
     name: str
-    value: float
-    weight: float
+    total: Any
+    weight: Any
     digits: int
+
+    @property
+    def value(self) -> Any:
+        return self.total / self.weight
 
 
 def logged(logs: Sequence[Mapping[str, Any]], among: Sequence[Any] | None = None) -> Iterator[Logged]:
@@ -80,16 +87,17 @@ def logged(logs: Sequence[Mapping[str, Any]], among: Sequence[Any] | None = None
     """
     known: Sequence[Any] = kinds() if among is None else among
 
-    def total(key: str) -> float:
-        return sum(float(log.get(key, 0)) for log in logs)
+    def total(key: str) -> Any:
+        return sum(_number(log.get(key, 0)) for log in logs)
 
     def shown(name: str, kind: Any, of: str, by: str, scale: float, digits: int) -> Iterator[Logged]:
         key = logged_name(kind.name)
-        if count := total(f"{key}_{by}"):
-            yield Logged(name, scale * total(f"{key}_{of}") / count, count, digits)
+        count = total(f"{key}_{by}")
+        if isinstance(count, Tensor) or count:
+            yield Logged(name, scale * total(f"{key}_{of}"), count, digits)
 
-    size = max(total("sample_size"), 1)
-    yield Logged("loss", total("loss") / size, size, 3)
+    size = total("sample_size")
+    yield Logged("loss", total("loss"), size.clamp(min=1) if isinstance(size, Tensor) else max(size, 1), 3)
     for kind in known:
         yield from shown(f"{logged_name(kind.name)}_loss", kind, "sum", "count", 1, 3)
     for kind in known:
@@ -98,6 +106,11 @@ def logged(logs: Sequence[Mapping[str, Any]], among: Sequence[Any] | None = None
     for kind in known:
         for name, (what, of) in kind.means.items():
             yield from shown(name, kind, what, of, 1, 4)
+
+
+def _number(value: Any) -> Any:
+    """As a float; what lies on a device stays there."""
+    return value if isinstance(value, Tensor) and value.device.type != "cpu" else float(value)
 
 
 def logged_name(name: str) -> str:

@@ -28,6 +28,7 @@ class Lessons(NamedTuple):
     reading_padding_mask: Tensor | None = None  # (B, R)
     candidates: Candidates | None = None
     given: Tensor | None = None  # bool (B, L), True at tokens of the answer that are not to be learned
+    ntokens: int | None = None  # to be learned, where the program knows it and need not ask the device
 
 
 class Stage2Batch:
@@ -66,6 +67,14 @@ class Stage2Batch:
     def utterances(self) -> Tensor:
         """How many utterances there are."""
         return torch.tensor(float(self.real.size(0)), device=self.real.device)
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Where they are in the flat answers (B * L): (K,)."""
+        learned = self.learned.flatten()
+        if self.lessons.ntokens is None:
+            return learned.nonzero()[:, 0]
+        return learned.byte().argsort(descending=True, stable=True)[: self.lessons.ntokens]
 
     @cached_property
     def logits(self) -> Tensor:

@@ -154,12 +154,13 @@ class SpeechLLM(AdaptedModel):
         answer_padding_mask: Tensor,
         utterance: Tensor | None = None,
         lessons: Lessons | None = None,
+        source_lengths: Sequence[int] | None = None,
     ) -> Any:
         """Logits (B, L, V): column j says what follows the prompt and the answer's first j tokens.
 
         With `lessons`, what each of the objectives makes of the batch, by its name: `Sums`.
         """
-        speech = self.hear(source, padding_mask)
+        speech = self.hear(source, padding_mask, source_lengths)
         heard: dict[int, tuple[Tensor, Tensor]] = {}
 
         def prompts(adapter: Any) -> tuple[Tensor, Tensor]:

@@ -27,12 +27,12 @@ def splice(
     the end of speech that has fewer queries. Returns (B, P - 1 + Q, M) and the bool (B, P - 1 + Q) that is True at real
     positions; what is padding goes to the left, so that answers start in the same column.
     """
-    counts = [speech.size(1)] * speech.size(0)
+    places = (prompt == SPEECH_PLACE).int().argmax(dim=1)
+    counts = torch.full_like(places, speech.size(1))
     if speech_padding_mask is not None:
-        counts = (~speech_padding_mask).sum(dim=1).tolist()
+        counts = (~speech_padding_mask).sum(dim=1)
     rows, seen = [], []
-    for i, place in enumerate((prompt == SPEECH_PLACE).int().argmax(dim=1).tolist()):
-        count = counts[i]
+    for i, (place, count) in enumerate(torch.stack([places, counts], dim=1).tolist()):  # one wait for the device
         rows.append(torch.cat([speech[i, count:], words[i, :place], speech[i, :count], words[i, place + 1 :]]))
         real = ~padding_mask[i]
         beyond = real.new_zeros(speech.size(1) - count)

@@ -162,6 +162,8 @@ def _stage1(run: Run, network: Any, llm: Any) -> Stage:
             keys,
             words if table is not None else None,
             Foreign(words, words > 0, keys) if any(kind.reads_translations for kind in needs) else None,
+            [tokens] * batch,
+            [tokens] * batch,
         )
         sums = adapter(values, padding_mask, text, 1)
         sum(weight * sums[name]["sum"] for name, weight in objective.items()).backward()

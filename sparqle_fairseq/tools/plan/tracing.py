@@ -91,7 +91,7 @@ def _without_values(func: Any, args: tuple[Any, ...]) -> Any:
         return args[0]
     if func is _ATEN.index_put.default and any(map(_is_mask, args[1])):
         return args[0].clone()
-    if func is _ATEN._ctc_loss.Tensor:
+    if func in (_ATEN._ctc_loss.default, _ATEN._ctc_loss.Tensor):
         # How many labels the longest text has is a value; that padding counts among them makes the table no smaller.
         log_probs, labels = args[:2]  # (Q, B, symbols), (B, L)
         queries, rows = log_probs.shape[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -123,3 +124,12 @@ def test_the_option_reaches_the_q_former_of_both_stages(world):
     for build in (build_stage1, build_stage2):
         assert build(world, asked).model.adapter.qformer.gradient_checkpointing
         assert not build(world).model.adapter.qformer.gradient_checkpointing
+
+
+def test_what_no_backward_pass_reaches_is_freed_with_its_last_name():
+    """A softmax keeps its own output, which would keep the softmax."""
+    with thrifty():
+        output = torch.randn(3, 4, requires_grad=True).softmax(dim=-1)
+    left = weakref.ref(output)
+    del output
+    assert left() is None

@@ -94,7 +94,7 @@ class Objective(ABC):
 
 def count_of(losses: Tensor) -> Tensor:
     """How many they are, as a tensor beside them."""
-    return torch.tensor(float(losses.numel()), device=losses.device)
+    return torch.full((), float(losses.numel()), device=losses.device)
 
 
 def unreached(qformer: QFormer | None, reach: Reach) -> Iterator[nn.Module]:

@@ -5,6 +5,7 @@ B utterances, Q queries, H hidden size, L text tokens, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -23,10 +24,11 @@ class Alignment(NamedTuple):
     log_probs: Tensor  # (B, Q, 1 + L): of the blank, and of each of the transcript's tokens
     lengths: Tensor  # (B,) queries that count
     tokens: Tensor  # (B, L) token ids, negative at padding
+    known: tuple[Sequence[int], Sequence[int]] | None = None  # lengths of both, as the CPU has them
 
     def sums(self) -> Sums:
         """Counted in tokens of the transcripts that the queries have room for; `skipped` have more than that."""
-        losses, possible = ctc_loss(self.log_probs, self.lengths, self.tokens)
+        losses, possible = ctc_loss(self.log_probs, self.lengths, self.tokens, self.known)
         tokens = (self.tokens >= 0).sum(dim=1)
         count = (tokens * possible).sum().to(losses)
         return {"sum": losses.sum(), "count": count, "skipped": (~possible).sum(), "rows": count_of(losses)}
@@ -65,4 +67,7 @@ class Ctc(Objective):
         # A row's [SEP] is its last real token: where the next one is padding, or there is none.
         inner = F.pad(~text.padding_mask[:, 2:], (0, 1))  # (B, L - 1)
         tokens = text.tokens[:, 1:].masked_fill(~inner, NO_TOKEN)
-        return Alignment(adapter.ctc_head(batch.queries.hidden, tokens), batch.query_counts, tokens)
+        known = None
+        if text.lengths is not None:
+            known = batch.known_query_counts, [max(length - 2, 0) for length in text.lengths]
+        return Alignment(adapter.ctc_head(batch.queries.hidden, tokens), batch.query_counts, tokens, known)

@@ -134,6 +134,8 @@ def align(adapter: Any, batch: Stage1Batch) -> Alignment:
     assert tokens is not None
 
     def made() -> Alignment:
-        return Alignment(adapter.llm_space(project(adapter, batch), tokens), batch.query_counts, tokens)
+        lengths = batch.text.llm_lengths
+        known = None if lengths is None else (batch.known_query_counts, lengths)
+        return Alignment(adapter.llm_space(project(adapter, batch), tokens), batch.query_counts, tokens, known)
 
     return batch.once("llm-ctc: alignment", made)

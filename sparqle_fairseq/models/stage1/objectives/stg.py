@@ -64,5 +64,4 @@ class Stg(Writing):
         output = adapter.qformer.decode_text(
             batch.shifted_tokens, batch.text.padding_mask, queries.cache, query_padding=queries.padding_mask
         )
-        hidden = output.hidden[:, :-1][batch.has_target]  # (K, H)
-        return Generation(adapter.qformer.predict(hidden), batch.targets)
+        return Generation(adapter.qformer.predict(batch.with_target(output.hidden)), batch.targets)

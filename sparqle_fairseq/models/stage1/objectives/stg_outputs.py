@@ -68,4 +68,4 @@ class StgOutputs(Writing):
     def generation(self, adapter: Any, batch: Stage1Batch) -> Generation:
         queries, decoder = batch.queries, adapter.output_decoder
         hidden = decoder(batch.shifted_tokens, batch.text.padding_mask, queries.hidden, queries.padding_mask)
-        return Generation(decoder.predict(hidden[:, :-1][batch.has_target]), batch.targets)
+        return Generation(decoder.predict(batch.with_target(hidden)), batch.targets)

@@ -29,11 +29,16 @@ class Matching(NamedTuple):
 
     logits: Tensor  # (P, 2)
     labels: Tensor  # (P,)
+    real: Tensor | None = None  # (P,) False where a pair stands in for one that does not exist; None: all exist
 
     def sums(self) -> Sums:
         losses = matching_loss(self.logits, self.labels)
-        hits = (self.logits.argmax(dim=1) == self.labels).sum()
-        return {"sum": losses.sum(), "count": count_of(losses), "hits": hits}
+        hits = self.logits.argmax(dim=1) == self.labels
+        if self.real is None:
+            return {"sum": losses.sum(), "count": count_of(losses), "hits": hits.sum()}
+        # Not chosen by a mask: the program would wait for the device to count them.
+        losses = losses.masked_fill(~self.real, 0)
+        return {"sum": losses.sum(), "count": self.real.sum().to(losses), "hits": (hits & self.real).sum()}
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,12 @@ class Stm(Objective):
         )
 
     def matching(self, adapter: Any, batch: Stage1Batch) -> Matching:
-        """Matched pairs, then (negative speech, text), then (speech, negative text); each speech has its own mask."""
+        """Matched pairs, then (negative speech, text), then (speech, negative text); each speech has its own mask.
+
+        3 B pairs; of an utterance without a negative some that do not count.
+        """
         text, given, memory = batch.text, batch.given, batch.memory
         negative_speech, has_speech, negative_text, has_text = self.negatives(batch)
-        negative_speech, negative_text = negative_speech[has_speech], negative_text[has_text]
 
         all_tokens = gather_rows(text.tokens[:given], fill=adapter.pad_token)
         all_padding = gather_rows(text.padding_mask[:given], fill=True)
@@ -91,8 +98,8 @@ class Stm(Objective):
             adapter,
             torch.cat([F.pad(text.tokens, (0, extra), value=adapter.pad_token), all_tokens[negative_text]]),
             torch.cat([F.pad(text.padding_mask, (0, extra), value=True), all_padding[negative_text]]),
-            memory.select(torch.cat([own, own[has_text]])),
-        )  # (B + P', 2)
+            memory.select(torch.cat([own, own])),
+        )  # (2 B, 2)
         if world_size() == 1:
             foreign = memory.select(negative_speech)
         else:
@@ -101,11 +108,11 @@ class Stm(Objective):
             all_values = gather_rows(batch.values[:given])
             all_mask = gather_rows(batch.padding_mask[:given], fill=True)
             foreign = adapter.qformer.read_speech(all_values[negative_speech], all_mask[negative_speech])
-        foreign_speech = matching_logits(adapter, text.tokens[has_speech], text.padding_mask[has_speech], foreign)
-        logits = torch.cat([own_speech[: own.numel()], foreign_speech, own_speech[own.numel() :]])  # (P, 2)
+        foreign_speech = matching_logits(adapter, text.tokens, text.padding_mask, foreign)
+        logits = torch.cat([own_speech[: own.numel()], foreign_speech, own_speech[own.numel() :]])  # (3 B, 2)
         labels = torch.zeros(logits.size(0), dtype=torch.long, device=logits.device)
         labels[: own.numel()] = MATCHED
-        return Matching(logits, labels)
+        return Matching(logits, labels, torch.cat([torch.ones_like(has_text), has_speech, has_text]))
 
 
 def matching_logits(adapter: Any, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory) -> Tensor:

@@ -24,6 +24,7 @@ class Answer(Objective):
     LossOptions = AnswerOptions
 
     def sums(self, batch: Stage2Batch) -> Sums:
-        logits, targets = batch.logits[batch.learned], batch.answer[batch.learned]  # (K, V), (K,)
+        logits = batch.logits.flatten(0, 1).index_select(0, batch.places)  # (K, V)
+        targets = batch.answer.flatten()[batch.places]  # (K,)
         loss = generation_loss(logits, targets, self.loss_options.answer_label_smoothing).sum()
         return {"sum": loss, "count": batch.tokens, "hits": (logits.argmax(dim=-1) == targets).sum()}
