@@ -60,13 +60,27 @@ def _speak(job: tuple[str, str, Path, int]) -> int:
     """Write one utterance; returns its length in samples."""
     name, text, folder, seed = job
     assert _voice is not None
-    rng = random.Random(f"{name} {seed}")
-    wave = _voice(text, speed=rng.uniform(*SPEEDS), seed=rng.getrandbits(32))
-    wave = resample_poly(wave, SAMPLE_RATE, _voice.sample_rate)
-    loud = np.flatnonzero(np.abs(wave) > SILENCE)
-    wave = wave[max(0, loud[0] - MARGIN) : loud[-1] + MARGIN] * rng.uniform(*LOUDNESS)
+    wave = utter(_voice, name, text, seed).wave
     soundfile.write(folder / f"{name}.wav", np.clip(wave, -1, 1), SAMPLE_RATE, subtype="PCM_16")
     return len(wave)
+
+
+@dataclass(frozen=True)
+class Uttered:
+    wave: np.ndarray  # (S,) at SAMPLE_RATE
+    cut: int  # samples of silence that were taken off before it
+    speed: float
+
+
+def utter(voice: Hibari, name: str, text: str, seed: int) -> Uttered:
+    """One utterance, with the pace, loudness and noise that its name and the seed decide."""
+    rng = random.Random(f"{name} {seed}")
+    speed = rng.uniform(*SPEEDS)
+    wave = voice(text, speed=speed, seed=rng.getrandbits(32))
+    wave = resample_poly(wave, SAMPLE_RATE, voice.sample_rate)
+    loud = np.flatnonzero(np.abs(wave) > SILENCE)
+    cut = max(0, loud[0] - MARGIN)
+    return Uttered(wave[cut : loud[-1] + MARGIN] * rng.uniform(*LOUDNESS), int(cut), speed)
 
 
 def speak(sentences: dict[str, Phrase], folder: Path, seed: int, workers: int) -> dict[str, Utterance]:
