@@ -277,6 +277,8 @@ class _Data(TorchFunctionMode):
             own = args[0]
             kwargs = {"dtype": own.dtype, "device": own.device, **kwargs}
             return self.__torch_function__(torch.tensor, types, args[1:], kwargs)
+        if func is Tensor.tolist and isinstance(args[0], PretendTensor):  # called by its class, not by the tensor
+            return args[0].tolist()
         device = kwargs.get("device")
         if func in (torch.tensor, torch.as_tensor) and device is not None and torch.device(device).type == NAME:
             kwargs["device"] = "cpu"
