@@ -2,6 +2,7 @@
 # make test     ruff, mypy and the quick tests
 # make test-long  the tests that take minutes
 # make page     a page in the browser over the demo's model
+# make test-gpu  what only a CUDA device can show, into build/gpu/report.json
 # make bench    what a step costs against other ways, into docs/performance.md; it says how long it takes at most
 # make tables   the tables of documents, from the reports of earlier runs
 # make docs     the documents as a site, in build/site
@@ -16,7 +17,7 @@ export PATH := $(abspath $(ENV))/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install test lint types unit test-long docs demo page voice-prompts whisper-encoder pretrained-llm ablations tables bench clean
+.PHONY: install test lint types unit test-long test-gpu docs demo page voice-prompts whisper-encoder pretrained-llm ablations tables bench clean
 
 install: $(STAMP)
 
@@ -43,6 +44,10 @@ types: $(STAMP)
 # Two processes of one thread each; a file's tests share their models, so they stay in one process.
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not long" -n 2 --dist loadfile --durations=10
+
+# Not run on a GPU so far.
+test-gpu: $(STAMP)
+	$(PY) -m pytest tests/gpu/test_gpu.py -rs
 
 test-long: $(STAMP)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m long --durations=0
