@@ -94,6 +94,10 @@ def test_scores_are_the_log_probabilities_of_each_candidate_alone(risky, monkeyp
             logits = model(**single)[0]
             expected = logits.log_softmax(-1).gather(1, ids[:, None]).sum()
             torch.testing.assert_close(scores[row, n], expected, atol=1e-3, rtol=1e-4)
+    monkeypatch.undo()
+    shares = (scores / (~found.padding_mask).sum(dim=2)).softmax(dim=1)  # all are there, by mean log-probability
+    loss, _, _ = risky.criterion(model, sample)
+    torch.testing.assert_close(loss, (shares * found.risks).sum(), atol=1e-4, rtol=1e-4)
 
 
 def test_a_step_makes_the_expected_risk_smaller(risky):
