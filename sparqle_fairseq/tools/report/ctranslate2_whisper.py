@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class CTranslate2Whisper:
         # Without it the package would ask the hub for a tokenizer that may be another one.
         if not (Path(folder) / TOKENIZER).is_file():
             raise SparqleError(f"{folder} has no {TOKENIZER}; copy that of the Whisper that was converted into it")
+        logging.getLogger("faster_whisper").setLevel(logging.WARNING)  # it says the length of every recording
         self.folder, self.beam = folder, beam
         try:
             self.whisper: Any = WhisperModel(

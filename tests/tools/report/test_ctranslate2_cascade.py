@@ -74,12 +74,14 @@ def test_it_writes_what_transformers_writes(whisper, folder, model):
     assert len(told) == 4, "it hears neither the sound nor the language"
 
 
-def test_a_long_recording_is_heard_to_its_end(folder):
+def test_a_long_recording_is_heard_to_its_end(folder, caplog):
+    caplog.set_level("DEBUG")
     recogniser = CTranslate2Whisper(str(folder), cpu=True, beam=1)
     first, second = sound(30), sound(9)
     whole = recogniser(np.concatenate([first, second]), "en")
     assert len(whole.split()) == 2
     assert len(recogniser(first, "en").split()) == 1
+    assert "Processing audio" not in caplog.text
 
 
 def test_a_folder_of_ctranslate2_is_known_by_its_files(whisper, folder):
