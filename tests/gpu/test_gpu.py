@@ -65,7 +65,7 @@ def test_flash_attention(world, tmp_path, report):
     trained(report, "flash attention", finetune_arguments(world, tmp_path, *more))
 
 
-@pytest.mark.parametrize("sharding", ["none", "layers"])
+@pytest.mark.parametrize("sharding", ["none", "machine"])
 def test_two_processes_over_nccl(world, tmp_path, report, sharding):
     if torch.cuda.device_count() < 2:
         pytest.skip("there is one CUDA device, and this takes two")
