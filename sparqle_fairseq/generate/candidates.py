@@ -274,7 +274,8 @@ def _log_sums(logits: Tensor, temperature: float) -> Tensor:
     """Logarithm of the sum of exponentials of `logits` (B, K, V) / temperature, in float32: (B, K)."""
     rows = logits.flatten(0, 1)
     parts = rows.split(max(1, _AT_ONCE // rows.size(1)))
-    return torch.cat([(part.float() / temperature).logsumexp(dim=1) for part in parts]).view(logits.shape[:2])
+    numbers = (part.float() if temperature == 1 else part.float() / temperature for part in parts)
+    return torch.cat([part.logsumexp(dim=1) for part in numbers]).view(logits.shape[:2])
 
 
 def _going_on(token: Tensor, total: Tensor, end: int, beam: int, sampling: bool) -> Tensor:

@@ -1,0 +1,208 @@
+"""What does the search cost beside transformers' `generate`, and how does that grow?
+
+Both answer the same embeddings of prompts with the same random Llama, by as many tokens, and have to find the same
+texts. In "equal" every utterance gets 16 tokens, in "different" 8 to 24, so that some are done before others.
+
+    python benchmarks/generation.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from alternate import Benchmark, Growth, Result, Row, Settings, alternate, run
+from torch import Tensor
+
+import sparqle_fairseq
+from sparqle_fairseq.generate.limits import Limits
+from sparqle_fairseq.generate.search import SearchSettings, search
+
+BENCHMARK = Benchmark(
+    name="generation",
+    question="What does the search cost, for 8 utterances and a vocabulary of 49,152?",
+    against="transformers' generate on the same embeddings, with the same texts as its answer",
+    minutes=30,
+)
+UTTERANCES, PROMPT, VOCABULARY = 8, 64, 49_152
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a Llama."""
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    key_heads: int
+
+
+# In the first the search's own share can be seen; the second has the width of SmolLM2-135M and 6 of its 30 layers.
+SMALL = Shape("2 layers, width 128", 2, 128, 4, 2)
+LARGER = Shape("6 layers, width 576", 6, 576, 9, 3)
+
+
+def language_model(shape: Shape, vocabulary: int, device: str) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from sparqle_fairseq.data.text import wordpiece_tokenizer
+    from sparqle_fairseq.models.llm.llm import LanguageModel
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=shape.width, intermediate_size=8 * shape.width // 3,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.key_heads,
+        tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=0, max_position_embeddings=2048,
+    )  # fmt: skip
+    names = {"unk_token": "[UNK]", "bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer = wordpiece_tokenizer(["a b c"], 60, list(names.values()))
+    model = LlamaForCausalLM(config).eval()
+    return LanguageModel(
+        model, PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names), shape.name, torch.float32
+    ).to(device)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    embeddings: Tensor  # (B, P, M), padded at the left
+    seen: Tensor  # (B, P)
+    tokens: Tensor  # (B,) those of the answers, without the end
+
+    @classmethod
+    def of(cls, width: int, tokens: Tensor, device: str) -> Prompts:
+        count = tokens.numel()
+        lengths = torch.linspace(PROMPT, 3 * PROMPT // 4, count).long()
+        embeddings = torch.randn(count, PROMPT, width, generator=torch.Generator().manual_seed(1)) * 0.05
+        seen = torch.arange(PROMPT) >= PROMPT - lengths[:, None]
+        return cls(embeddings.to(device), seen.to(device), tokens.to(device))
+
+    def alone(self) -> list[Prompts]:
+        """One by one, without padding."""
+        found = []
+        for i, seen in enumerate(self.seen):
+            embeddings = self.embeddings[i : i + 1, seen]
+            found.append(
+                Prompts(embeddings, torch.ones_like(embeddings[..., 0], dtype=torch.bool), self.tokens[i : i + 1])
+            )
+        return found
+
+
+@torch.no_grad()
+def ours(llm: Any, prompts: Prompts, beam: int) -> list[list[int]]:
+    from sparqle_fairseq.models.stage2.decoder import PromptedLLM
+
+    decoder = PromptedLLM(llm, lambda *_: (prompts.embeddings, prompts.seen))
+    given = dict.fromkeys(("source", "padding_mask", "prompt", "prompt_padding_mask"))
+    most = prompts.tokens
+    found = search(
+        decoder, given, SearchSettings(beam=beam), Limits(most, most, ["length"] * most.numel()), pad=llm.pad,
+        end=llm.end, keys=torch.arange(most.numel(), device=most.device),
+    )  # fmt: skip
+    return [row[0].tokens for row in found]
+
+
+@torch.no_grad()
+def theirs(llm: Any, prompts: Prompts, beam: int) -> list[list[int]]:
+    from transformers import LogitsProcessor
+
+    class AfterItsTokens(LogitsProcessor):
+        """The end, after as many tokens as the utterance gets, and not before."""
+
+        def __init__(self) -> None:
+            self.most, self.said = prompts.tokens.repeat_interleave(beam)[:, None], 0
+
+        def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+            ends = torch.arange(scores.size(1), device=scores.device) == llm.end
+            wrong = ends != (self.said >= self.most)
+            self.said += 1
+            return scores.masked_fill(wrong, -torch.inf)
+
+    longest = int(prompts.tokens.max()) + 1
+    beams = {"early_stopping": True} if beam > 1 else {}
+    found = llm.model.generate(
+        inputs_embeds=prompts.embeddings, attention_mask=prompts.seen.long(), num_beams=beam, do_sample=False,
+        max_new_tokens=longest, logits_processor=[AfterItsTokens()], eos_token_id=llm.end, pad_token_id=0, **beams,
+    )  # fmt: skip
+    return [ids[: int(length) + 1].tolist() for ids, length in zip(found, prompts.tokens, strict=True)]
+
+
+def measure(settings: Settings) -> Result:
+    sparqle_fairseq.register()
+    rows: list[Row] = []
+    equal = torch.full((UTTERANCES,), 16)
+    different = torch.linspace(8, 24, UTTERANCES).long()
+    for shape, lengths in ((SMALL, {"equal": equal, "different": different}), (LARGER, {"different": different})):
+        llm = language_model(shape, VOCABULARY, settings.device)
+        for name, tokens in lengths.items():
+            prompts = Prompts.of(shape.width, tokens, settings.device)
+            for beam, goal in ((5, 0.5), (1, 0.9)):
+                rows += _case(llm, prompts, beam, f"{shape.name}, {_search(beam)}, {name} lengths", goal, settings)
+    return Result(rows, _growth(settings))
+
+
+def _search(beam: int) -> str:
+    return "greedy" if beam == 1 else f"beam {beam}"
+
+
+def _case(llm: Any, prompts: Prompts, beam: int, case: str, goal: float, settings: Settings) -> list[Row]:
+    found, expected = ours(llm, prompts, beam), theirs(llm, prompts, beam)
+    same = sum(a == b for a, b in zip(found, expected, strict=True))
+    if same < len(found):
+        raise RuntimeError(f"{case}: {len(found) - same} of {len(found)} texts are not transformers' own")
+    alone = prompts.alone()
+    times = alternate(
+        {
+            "ours": partial(ours, llm, prompts, beam),
+            "theirs": partial(theirs, llm, prompts, beam),
+            "alone": lambda: [ours(llm, one, beam) for one in alone],
+        },
+        settings.rounds,
+        settings.warm_ups,
+        settings.clock,
+    )
+    seconds = f"{times['ours']:.2f} against {times['theirs']:.2f} s"
+    return [
+        Row.spread(case, "time / theirs", times.ratio("ours", "theirs"), goal=goal, note=seconds),
+        Row.spread(case, "one at a time / as a batch", times.ratio("alone", "ours"), goal=4, at_least=True),
+    ]
+
+
+def _growth(settings: Settings) -> list[Growth]:
+    """Milliseconds of a step of the whole batch, over the batch and over the vocabulary."""
+    rounds = min(2, settings.rounds)
+    over_batch: dict[str, list[tuple[float, float]]] = {}
+    over_vocabulary: dict[str, list[tuple[float, float]]] = {}
+    llm = language_model(SMALL, VOCABULARY, settings.device)
+    for count in (1, 4, 16, 64):
+        _add(over_batch, llm, count, count, rounds, settings)
+    for vocabulary in (4_096, 16_384, 65_536, 262_144):
+        _add(over_vocabulary, language_model(SMALL, vocabulary, settings.device), vocabulary, 8, rounds, settings)
+    unit = "milliseconds a step"
+    return [
+        Growth("utterances in a batch", unit, f"{SMALL.name}, vocabulary {VOCABULARY:,}", over_batch),
+        Growth("vocabulary", unit, f"{SMALL.name}, 8 utterances", over_vocabulary),
+    ]
+
+
+def _add(
+    lines: dict[str, list[tuple[float, float]]], llm: Any, x: float, count: int, rounds: int, settings: Settings
+) -> None:
+    tokens = torch.full((count,), 8)
+    prompts = Prompts.of(llm.width, tokens, settings.device)
+    sides: Mapping[str, Any] = {
+        "beam 5": partial(ours, llm, prompts, 5),
+        "transformers, beam 5": partial(theirs, llm, prompts, 5),
+        "greedy": partial(ours, llm, prompts, 1),
+        "transformers, greedy": partial(theirs, llm, prompts, 1),
+    }
+    times = alternate(sides, rounds, settings.warm_ups, settings.clock)
+    for name in sides:
+        lines.setdefault(name, []).append((x, 1000 * times[name] / 9))
+
+
+if __name__ == "__main__":
+    run(BENCHMARK, measure)
