@@ -101,6 +101,11 @@ def check_can_look(model: Any) -> None:
             f"this model has no queries that look at the speech (--adapter {model.adapter.reader.config.adapter}), so "
             "there is no attention to show; leave --visualize-interval, --print-alignment and `sparqle inspect` out"
         )
+    if model.adapter.qformer.frame_ctc is not None:
+        raise SparqleError(
+            "with --query-windows ctc windows end where tokens do, and no map of them is drawn; leave "
+            "--visualize-interval, --print-alignment and `sparqle inspect` out"
+        )
     model.step_decoder()
     if getattr(model.adapter, "llm_space", None) is not None and not isinstance(model, PretrainModel):
         raise SparqleError(

@@ -24,7 +24,7 @@ class SparqleAdapterConfig(PreTrainedConfig):
             have mean nothing.
         hidden_size: H, width of the Q-Former.
         layers, heads, ffn_size, cross_attention_freq, queries, query_start, dropout, speech_entry, speech_downsample,
-            speech_stride, window_frames: as in `QFormerConfig`.
+            speech_stride, window_frames, query_windows, frame_vocabulary: as in `QFormerConfig`.
         projector: what turns query outputs into embeddings of the LLM; one of `projector.PROJECTORS`.
         compress_queries: leave out what CTC reads as blank, join what it reads as one token.
         soft_tokens: give the LLM the mean token embedding of each run.
@@ -47,6 +47,8 @@ class SparqleAdapterConfig(PreTrainedConfig):
     speech_downsample: str = "none"
     speech_stride: int = 1
     window_frames: int = 0
+    query_windows: str = "equal"
+    frame_vocabulary: int = 0
     projector: str = "linear"
     compress_queries: bool = False
     soft_tokens: bool = False

@@ -19,7 +19,7 @@ from sparqle_fairseq.models.llm.sharding import SHARDINGS
 from sparqle_fairseq.models.qformer.front_end import DOWNSAMPLING
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
 from sparqle_fairseq.models.qformer.projector import PROJECTORS
-from sparqle_fairseq.models.qformer.qformer import QUERY_STARTS, SPEECH_ENTRIES, QFormerConfig
+from sparqle_fairseq.models.qformer.qformer import QUERY_STARTS, QUERY_WINDOWS, SPEECH_ENTRIES, QFormerConfig
 from sparqle_fairseq.models.stage1.objectives import SUMS, kinds
 from sparqle_fairseq.models.stage2.objectives import DEFAULT as STAGE2_DEFAULT
 from sparqle_fairseq.models.stage2.objectives import kinds as stage2_kinds
@@ -79,6 +79,15 @@ class AdapterConfig(EncoderTuningOptions):
             "help": "cut the speech into windows of so many seconds, each read by --queries-per-window queries; by "
             "default --queries read the whole utterance"
         },
+    )
+    query_windows: str = choice(
+        "equal",
+        QUERY_WINDOWS,
+        "equal: windows are all as long; ctc: a window ends where the frames' CTC, which the objective frame-ctc "
+        "teaches, hears a token end, and --query-window-seconds is the shortest",
+    )
+    frame_vocabulary: int = field(
+        default=0, metadata={"help": "for --query-windows ctc: tokens of that CTC; stage 1 fills it in"}
     )
     queries_per_window: int | None = field(
         default=None, metadata={"help": "number of learned queries, the same ones in every window"}
@@ -225,6 +234,8 @@ QFORMER_FIELDS = (
     "speech_entry",
     "speech_downsample",
     "speech_stride",
+    "query_windows",
+    "frame_vocabulary",
 )
 # What makes two adapters the same shape; a stage-2 run takes these from its stage-1 checkpoint.
 UNIT_FIELDS = ("source", "unit_vocabulary", "unit_rate", "collapse_units")
@@ -234,6 +245,7 @@ QFORMER_ALONE = (
     "query_start",
     "query_window_seconds",
     "queries_per_window",
+    "query_windows",
     "speech_entry",
     "speech_downsample",
     "qformer_gradient_checkpointing",

@@ -12,6 +12,7 @@ from sparqle_fairseq.data.options import fairseq_dataclass
 from sparqle_fairseq.data.transcripts import TranscriptSide
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.config import PretrainModelConfig
+from sparqle_fairseq.models.stage1.model import fill_frame_vocabulary
 from sparqle_fairseq.models.stage1.objectives import kind_of
 from sparqle_fairseq.models.stage1.weighted import logged_name
 from sparqle_fairseq.tasks.base import SpeechTask
@@ -23,6 +24,10 @@ from sparqle_fairseq.tasks.old_options import take_loss_weights
 class PretrainTask(SpeechTask):
     needed_column = "src_text"
     model_options = PretrainModelConfig
+
+    def settle(self, options: Any, from_checkpoint: bool) -> None:
+        super().settle(options, from_checkpoint)
+        fill_frame_vocabulary(options)
 
     def bind_dictionary(self, model: Any) -> None:
         tokenizer = model.tokenizer

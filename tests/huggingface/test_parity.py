@@ -32,6 +32,7 @@ KINDS = {
     "stack adapter": PLAIN["stack"],
     "conv adapter": PLAIN["conv"],
     "ctc adapter": PLAIN["ctc"],
+    "windows by ctc": ["--query-windows", "ctc", "--query-window-seconds", "0.04", "--queries-per-window", "2"],
     "soft tokens": ["--compress-queries", "--soft-tokens"],
 }
 
@@ -51,8 +52,9 @@ def built_as(kind, world, encoders, folder):
     if "compress" not in " ".join(KINDS[kind]) and "ctc" not in kind:
         built = build_stage2(here, *KINDS[kind])
     else:
-        shape = KINDS[kind] if "adapter" in kind else []
-        first = build_stage1(here, "--objective", "llm-ctc", "--llm", str(world.llm), *shape)
+        shape = KINDS[kind] if "ctc" in kind else []
+        objective = "llm-ctc+frame-ctc" if "windows" in kind else "llm-ctc"
+        first = build_stage1(here, "--objective", objective, "--llm", str(world.llm), *shape)
         built = build_stage2_from(here, save_adapter(first, folder / "first.pt"), *KINDS[kind])
         stir(built.model, 1.5)
         built.model.eval()

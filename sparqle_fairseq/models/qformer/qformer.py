@@ -27,14 +27,17 @@ from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.qformer.dropout import Dropout, attend
+from sparqle_fairseq.models.qformer.frame_ctc import FrameCtc
 from sparqle_fairseq.models.qformer.front_end import DOWNSAMPLING, FrontEnd, stacked_width
 from sparqle_fairseq.models.qformer.precision import LayerNorm, Linear
 from sparqle_fairseq.models.qformer.saved import can_be_made_again, computed_twice, thrifty
-from sparqle_fairseq.models.qformer.windows import fold_frames, own_window_mask, query_padding
+from sparqle_fairseq.models.qformer.windows import fold_frames, joined_windows, own_window_mask, query_padding
 
 SPEECH_NORM_EPS = 1e-5
 BERT_NORM_EPS = 1e-12
 INIT_STD = 0.02
+# Windows that are all as long, or that end where CTC hears a token end (AlignFormer, arXiv 2412.01145).
+QUERY_WINDOWS = ("equal", "ctc")
 QUERY_STARTS = ("learned", "monotonic")
 # What speech passes before it is read: a LayerNorm (as published), a linear layer to the hidden size, or nothing.
 SPEECH_ENTRIES = ("norm", "linear", "none")
@@ -60,6 +63,9 @@ class QFormerConfig:
     window_frames: int = 0  # frames (after the stride) in a window that `queries` read; 0: the whole utterance
     speech_entry: str = "norm"  # one of SPEECH_ENTRIES
 
+    query_windows: str = "equal"  # one of QUERY_WINDOWS; with "ctc" `window_frames` is the shortest window
+    frame_vocabulary: int = 0  # with "ctc": tokens that the frames are read as
+
     adapter: ClassVar[str] = "qformer"  # its name among the adapters
 
     def __post_init__(self) -> None:
@@ -78,6 +84,14 @@ class QFormerConfig:
             raise SparqleError(
                 f"--speech-stride {self.speech_stride} does not go with --speech-downsample {self.speech_downsample}; "
                 "give stack or conv with a stride of 2 or more, or none with 1"
+            )
+        if self.query_windows not in QUERY_WINDOWS:
+            known = ", ".join(QUERY_WINDOWS)
+            raise SparqleError(f"query windows {self.query_windows!r} are unknown; choose from {known}")
+        if self.query_windows == "ctc" and not (self.window_frames and self.frame_vocabulary > 0):
+            raise SparqleError(
+                "--query-windows ctc needs --query-window-seconds, the shortest window, and --queries-per-window; the "
+                "transcripts' tokenizer says --frame-vocabulary in stage 1"
             )
         if self.window_frames < 0:
             raise SparqleError(
@@ -100,7 +114,7 @@ class QFormerConfig:
         return self.hidden_size if self.speech_entry == "linear" else self.entry_width
 
     def query_count(self, frames: Tensor) -> Tensor:
-        """How many queries speak for utterances of `frames` encoder frames (B,)."""
+        """How many queries speak for utterances of `frames` encoder frames (B,); at most, where CTC says it."""
         if not self.window_frames:
             return torch.full_like(frames, self.queries)
         windows = -(frames // -(self.speech_stride * self.window_frames))
@@ -325,6 +339,8 @@ class QFormer(nn.Module):
             self.speech_norm = LayerNorm(config.read_width, eps=SPEECH_NORM_EPS)
         elif config.speech_entry == "linear":
             self.speech_linear = Linear(config.entry_width, config.read_width)
+        heard = config.query_windows == "ctc"
+        self.frame_ctc = FrameCtc(config.read_width, config.frame_vocabulary) if heard else None
         self.embedding_norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
         self.dropout = Dropout(config.dropout)
         # Whether the backward pass is left the inputs of layers alone and computes their insides again.
@@ -350,6 +366,8 @@ class QFormer(nn.Module):
             self.query_tokens.data.copy_(sinusoidal_positions(slots, self.config.hidden_size))
         else:
             nn.init.normal_(self.query_tokens, std=INIT_STD)
+        if self.frame_ctc is not None:
+            self.frame_ctc.reset_blank()
         if self.window_place is not None:
             nn.init.constant_(self.window_place, 1.0 if self.config.query_start == "monotonic" else INIT_STD)
         self.copy_text_feed_forward()
@@ -367,10 +385,11 @@ class QFormer(nn.Module):
 
     def read_speech(self, values: Tensor, padding_mask: Tensor) -> SpeechMemory:
         """Keys and values of the speech `values` (B, T, W) with `padding_mask` (B, T)."""
-        values, padding_mask = self.front_end(values, padding_mask)
-        entry = self.speech_norm or self.speech_linear
-        speech = values if entry is None else entry(values)
-        if self.config.query_start == "monotonic":
+        speech, padding_mask = self.enter(values, padding_mask)
+        monotonic = self.config.query_start == "monotonic"
+        if self.frame_ctc is not None:
+            return self._read_heard(speech, padding_mask, monotonic)
+        if monotonic:
             speech = speech + self._speech_positions(padding_mask, speech.size(-1)).to(speech)
         windows, beyond = 1, None
         if self.config.window_frames:
@@ -378,6 +397,27 @@ class QFormer(nn.Module):
             windows = beyond.size(1) // self.config.queries
             speech = fold_frames(speech, self.config.window_frames)  # (B * N, F, W)
             padding_mask = fold_frames(padding_mask, self.config.window_frames, fill=True)
+        return self._memory(speech, padding_mask, windows, beyond)
+
+    def enter(self, values: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The frames that the queries read, without positions, of speech (B, T, W); and their padding mask."""
+        values, padding_mask = self.front_end(values, padding_mask)
+        entry = self.speech_norm or self.speech_linear
+        return values if entry is None else entry(values), padding_mask
+
+    def _read_heard(self, speech: Tensor, padding_mask: Tensor, monotonic: bool) -> SpeechMemory:
+        """`read_speech` in windows that end where the frames' CTC hears a token end."""
+        assert self.frame_ctc is not None
+        ends = self.frame_ctc.ends(speech, padding_mask)
+        speech, padding_mask, beyond = joined_windows(speech, padding_mask, self.config.window_frames, ends)
+        if monotonic:
+            frames = torch.arange(padding_mask.size(1), device=speech.device) + 0.5
+            share = frames / (~padding_mask).sum(dim=1, keepdim=True).clamp(min=1)  # (B * N, F)
+            speech = speech + sinusoidal_positions(share * self.config.queries, speech.size(-1)).to(speech)
+        windows = beyond.size(1)
+        return self._memory(speech, padding_mask, windows, beyond.repeat_interleave(self.config.queries, dim=1))
+
+    def _memory(self, speech: Tensor, padding_mask: Tensor, windows: int, beyond: Tensor | None) -> SpeechMemory:
         # An utterance without a single real frame would make the softmax NaN: let it see its first (zero) frame.
         first = torch.arange(padding_mask.size(1), device=padding_mask.device) == 0
         keep = ~padding_mask | (padding_mask.all(dim=1, keepdim=True) & first)  # (B * N, F)

@@ -29,6 +29,42 @@ def query_padding(padding_mask: Tensor, window: int, queries: int) -> Tensor:
     return empty.repeat_interleave(queries, dim=1)
 
 
+# A window of `joined_windows` ends after so many pieces at the latest.
+LONGEST = 16
+
+
+def joined_windows(speech: Tensor, padding_mask: Tensor, piece: int, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows that end where tokens do: pieces of `piece` frames, joined until one holds an end.
+
+    Args:
+        speech: (B, T, W), with its `padding_mask` (B, T).
+        piece: frames in the shortest window.
+        ends: (B, T), True where a token ends.
+
+    Returns:
+        The windows' frames (B * N, F, W), their padding mask (B * N, F), and which windows are beyond their utterance's
+        end (B, N). N and F are those of the batch; the first window always counts.
+    """
+    rows = speech.size(0)
+    pieces = fold_frames(speech, piece).unflatten(0, (rows, -1))  # (B, P, piece, W)
+    padded = fold_frames(padding_mask, piece, fill=True).unflatten(0, (rows, -1))  # (B, P, piece)
+    real = ~padded.all(dim=2)  # (B, P)
+    index = torch.arange(real.size(1), device=speech.device).expand_as(real)
+    closes = fold_frames(ends, piece).unflatten(0, (rows, -1)).any(dim=2) | (index % LONGEST == LONGEST - 1)
+    window = closes.long().cumsum(dim=1) - closes.long()  # (B, P): how many have ended before
+    opens = torch.cat([torch.ones_like(closes[:, :1]), closes[:, :-1]], dim=1)
+    rank = index - torch.where(opens, index, 0).cummax(dim=1).values  # of a piece in its window
+    last = torch.where(real, window, 0).amax(dim=1)  # (B,)
+    count, longest = int(last.max()) + 1, int(torch.where(real, rank, 0).max()) + 1
+    row = torch.arange(rows, device=speech.device)[:, None].expand_as(real)
+    place = row[real], window[real], rank[real]
+    frames = speech.new_zeros(rows, count, longest, piece, speech.size(2)).index_put(place, pieces[real])
+    mask = torch.ones(rows, count, longest, piece, dtype=torch.bool, device=speech.device)
+    mask[place] = padded[real]
+    beyond = torch.arange(count, device=speech.device) > last[:, None]
+    return frames.flatten(2, 3).flatten(0, 1), mask.flatten(2).flatten(0, 1), beyond
+
+
 def own_window_mask(windows: int, queries: int, tokens: int, seen: Tensor) -> Tensor:
     """Who may look at whom where the queries of all windows and a text stand in one row.
 

@@ -60,6 +60,10 @@ class Stage1Adapter(ReadsSpeech):
         self.decode_token = decode_token
         self.pad_token = pad_token
         asked = tuple(objectives)
+        if getattr(config, "query_windows", "equal") == "ctc" and "frame-ctc" not in asked:
+            raise SparqleError(
+                "--query-windows ctc is taught by the objective frame-ctc; add it, as in llm-ctc+frame-ctc"
+            )
         given = Given(config, asked, options, llm_embeddings, projector)
         self.objectives: dict[str, Objective] = {}
         reach = Reach.NOTHING

@@ -21,6 +21,13 @@ from sparqle_fairseq.models.stage1.decoder import Transcriber
 from sparqle_fairseq.models.stage1.objectives import Reach, Sums, kind_of, parse_objective
 
 
+def fill_frame_vocabulary(options: PretrainModelConfig) -> None:
+    """Complete options of windows by CTC, in place: stage 2 has no tokenizer of transcripts to ask."""
+    path = options.text_tokenizer or options.bert
+    if options.query_windows == "ctc" and path:
+        options.frame_vocabulary = TranscriptTokenizer.load(path).vocab_size
+
+
 class PretrainModel(AdaptedModel):
     """Speech and transcripts in, what the stage-1 losses need out."""
 
@@ -64,6 +71,7 @@ class PretrainModel(AdaptedModel):
         if not path:
             raise SparqleError("no tokenizer was named for the transcripts; give one with --text-tokenizer or --bert")
         objective = parse_objective(options.objective, trained)
+        fill_frame_vocabulary(options)
         llm = None
         if options.llm and any(kind_of(name).reads_llm for name in objective):
             llm = load_llm(options.llm, LLMOptions(DTYPES[options.llm_dtype]))

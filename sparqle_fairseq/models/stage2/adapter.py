@@ -43,6 +43,8 @@ class Stage2Adapter(ReadsSpeech):
         self.projector = build_projector(projector, config.hidden_size, llm_width)
         self.freeze_qformer = freeze_qformer
         self.reader.requires_grad_(not freeze_qformer)
+        if self.qformer is not None and self.qformer.frame_ctc is not None:
+            self.qformer.frame_ctc.requires_grad_(False)  # it has learned in stage 1; here nothing teaches it
 
     def train(self, mode: bool = True) -> Stage2Adapter:
         """A frozen reader stays as it is in use: without dropout."""

@@ -21,7 +21,8 @@ from sparqle_fairseq.tools.exchange.released import checkpoint_state
 
 # Options of SpeechLLMConfig that the configuration of an adapter has under the same names.
 _SAME = (
-    "adapter", "hidden_size", "layers", "heads", "ffn_size", "cross_attention_freq", "query_start", "speech_entry",
+    "adapter", "query_windows", "frame_vocabulary",
+    "hidden_size", "layers", "heads", "ffn_size", "cross_attention_freq", "query_start", "speech_entry",
     "speech_downsample", "speech_stride", "dropout", "projector", "answer", "lora_rank", "lora_alpha", "lora_dropout",
     "lora_target",
 )  # fmt: skip

@@ -24,6 +24,7 @@ _PUBLISHED = {
     "adapter": "qformer",
     "query_start": "learned",
     "query_window_seconds": None,
+    "query_windows": "equal",
     "speech_downsample": "none",
     "encoder_layer": "last",
     "compress_queries": False,

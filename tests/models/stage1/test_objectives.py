@@ -166,7 +166,7 @@ def test_a_step_of_adam_moves_a_scaled_projectors_points_alike_whatever_the_size
     assert moved["linear", 0.01] > 50 * moved["scaled", 0.01]
 
 
-ALONE = [kind.name for kind in kinds() if kind.name not in ("adversarial", "llm-regression")]
+ALONE = [kind.name for kind in kinds() if kind.name not in ("adversarial", "llm-regression", "frame-ctc")]
 SUMS = [*ALONE, "sparqle", "stc+stg", "stm+llm-ctc", "sparqle+stg-outputs+ctc+llm-ctc", "llm-ctc+llm-regression"]
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparqle_fairseq.data.transcripts import NO_TOKEN
-from sparqle_fairseq.models.stage1.batch import Stage1Batch
+from sparqle_fairseq.models.stage1.batch import Stage1Batch, Stage1Text
 from sparqle_fairseq.models.stage1.losses import ctc_emissions, ctc_loss
 from sparqle_fairseq.models.stage1.objectives.base import Given, Objective, Reach, Sums, count_of
 from sparqle_fairseq.models.stage1.objectives.registry import register_objective
@@ -48,6 +48,13 @@ class CtcHead(nn.Module):
         return ctc_emissions(queries, self.tokens.weight, self.tokens.bias, self.blank(queries)[..., 0], tokens)
 
 
+def inner_tokens(text: Stage1Text) -> Tensor:
+    """The transcripts without [CLS] and [SEP]: (B, L - 1), `NO_TOKEN` behind them."""
+    # A row's [SEP] is its last real token: where the next one is padding, or there is none.
+    inner = F.pad(~text.padding_mask[:, 2:], (0, 1))  # (B, L - 1)
+    return text.tokens[:, 1:].masked_fill(~inner, NO_TOKEN)
+
+
 @register_objective
 class Ctc(Objective):
     name = "ctc"
@@ -64,9 +71,7 @@ class Ctc(Objective):
     def alignment(self, adapter: Any, batch: Stage1Batch) -> Alignment:
         """CTC of the transcript, without [CLS] and [SEP], over the query outputs."""
         text = batch.text
-        # A row's [SEP] is its last real token: where the next one is padding, or there is none.
-        inner = F.pad(~text.padding_mask[:, 2:], (0, 1))  # (B, L - 1)
-        tokens = text.tokens[:, 1:].masked_fill(~inner, NO_TOKEN)
+        tokens = inner_tokens(text)
         known = None
         if text.lengths is not None:
             known = batch.known_query_counts, [max(length - 2, 0) for length in text.lengths]
