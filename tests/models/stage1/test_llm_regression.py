@@ -71,7 +71,7 @@ def by_hand(distance="squared", margin=0.0):
     points = torch.tensor([[[0.0, 0.0], [1.0, 2.0], [-1.0, -1.0], [9.0, 9.0]]])
     adapter = SimpleNamespace(projector=nn.Identity(), llm_space=space, qformer=None)
     adapter.plain = lambda *_: SimpleNamespace(hidden=points, padding_mask=torch.tensor([[False, False, False, True]]))
-    text = SimpleNamespace(llm_tokens=torch.tensor([[0, 3, -1]]))
+    text = SimpleNamespace(llm_tokens=torch.tensor([[0, 3, -1]]), llm_lengths=None)
     objective = LLMRegression(Given(STILL, ("llm-ctc", "llm-regression")))
     objective.settle(SimpleNamespace(llm_regression_distance=distance, llm_regression_margin=margin))
     speech = Stage1Batch(adapter, torch.zeros(1, 4, 1), torch.zeros(1, 4, dtype=torch.bool), text, 0)
