@@ -58,6 +58,7 @@ def train(run: Any, stage: int) -> None:
     torch.manual_seed(0)
     batch, tokens = run.batch(stage), round(run.mean_seconds * plan.TOKENS_A_SECOND)
     samples = round(run.mean_seconds * plan.RATE)
+    frames = (samples - 80) // 320  # of HuBERT's convolutions
     encoder = None if run.from_store else parts.build_encoder(run.encoder).eval().requires_grad_(False)
     llm, loss = None, None
     if stage == 0:
@@ -70,7 +71,7 @@ def train(run: Any, stage: int) -> None:
         )
         words = torch.randint(1, VOCABULARY, (batch, tokens))
         text = Stage1Text(words, words == 0, torch.arange(batch), torch.arange(batch), words)
-        padding_mask = torch.zeros(batch, 299, dtype=torch.bool)
+        padding_mask = torch.zeros(batch, frames, dtype=torch.bool)
 
         def loss(values: Any) -> Any:
             return sum(own["sum"] for own in adapter(values, padding_mask, text, 1).values())
@@ -78,15 +79,15 @@ def train(run: Any, stage: int) -> None:
         llm = parts.build_llm(parts.llm_config(run.llm), torch.float32)
         options = plan._options(run, SpeechLLMConfig())
         adapter = Stage2Adapter(qformer_config(options, 768, 1, 50.0), llm.config.hidden_size)
-        prompt = torch.randint(0, 32000, (batch, plan.PROMPT_TOKENS))
-        answer = torch.randint(0, 32000, (batch, tokens))
+        prompt = torch.randint(0, run.llm.vocabulary, (batch, plan.PROMPT_TOKENS))
+        answer = torch.randint(0, run.llm.vocabulary, (batch, tokens))
 
         def loss(values: Any) -> Any:
             return parts.answer_loss(adapter, llm, values, prompt, answer)
 
     optimizer = Adam([parameter for parameter in adapter.parameters() if parameter.requires_grad], lr=1e-5)
     for _ in range(2):
-        values = torch.randn(batch, 299, 768)
+        values = torch.randn(batch, frames, 768)
         if encoder is not None:
             values = parts.encode(encoder, torch.randn(batch, samples))
         loss(values).backward()
@@ -94,7 +95,8 @@ def train(run: Any, stage: int) -> None:
         optimizer.zero_grad(set_to_none=True)
 
 
-def main() -> None:
+def prepared() -> None:
+    """Start over with an allocator that gives memory back, and load the libraries before anything is measured."""
     if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": "1"})
     warnings.simplefilter("ignore")
@@ -107,11 +109,17 @@ def main() -> None:
     import fairseq.optim.adam
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    from sparqle_fairseq.tools.plan.plan import plan
-
     assert fairseq.optim.adam
     small = torch.nn.Linear(64, 64)
-    small(torch.randn(64, 64)).sum().backward()  # libraries are there before the measurement
+    small(torch.randn(64, 64)).sum().backward()
+
+
+def main() -> None:
+    prepared()
+    import torch
+
+    from sparqle_fairseq.tools.plan.plan import plan
+
     rows = []
     for name, (run, stage) in settings().items():
         measured = peak_bytes(partial(train, run, stage))
