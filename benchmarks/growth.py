@@ -1,8 +1,9 @@
 """How does what `sparqle plan` foretells grow with the work: longer utterances, larger batches, larger vocabularies?
 
 Memory of two training steps on the CPU in fp32, as `benchmarks/plan_memory.py` measures it, planned and then run.
-Where it was run, 42 to 56 MB more were held than planned in seven of eight settings. llm-ctc with 262,144 words held
-934 MB against 529; a likely cause, not looked into, is the building of its model, which `sparqle plan` does not count.
+Where it was run, 36 to 56 MB more were held than planned in seven of eight settings. llm-ctc with 262,144 words held
+934 MB against 529; a likely cause, not looked into, is the building of its model, which the plan does not count.
+Stage 2 with that vocabulary was not run.
 
     python benchmarks/growth.py
 """
