@@ -30,6 +30,7 @@ def apply() -> None:
         flags,
         gradient_norm,
         half_precision,
+        nan_detector,
         numpy_names,
         optimizers,
         overflow,
@@ -62,6 +63,7 @@ def apply() -> None:
     cpu.let_ddp_run_on_cpu()
     cpu.let_overflow_pass_on_cpu()
     overflow.name_overflows()
+    nan_detector.look_into_nested_outputs()
     gradient_norm.read_norms_once()
     # Generation
     remarks.print_remarks()

@@ -445,7 +445,7 @@ class QFormer(nn.Module):
 
     def encode_text(self, tokens: Tensor, padding_mask: Tensor, wanted: int | None = None) -> Tensor:
         """Text alone, bidirectional: `tokens` (B, L) -> (B, L, H), or (B, wanted, H) of the first positions."""
-        keep, real = ~padding_mask[:, None, None, :], _without_padding(padding_mask)
+        keep, real = ~padding_mask[:, None, None, :], None if wanted is None else _without_padding(padding_mask)
         embedded = self._embed(self._text().embed(tokens))
         return self._run(embedded, 0, keep, None, None, real, wanted, keep_cache=False)[0]
 
@@ -470,11 +470,13 @@ class QFormer(nn.Module):
         cache: list[KeyValue],
         past_tokens: int = 0,
         query_padding: Tensor | None = None,
+        skip_padding: bool = False,
     ) -> TextOutput:
         """Causal text after the cached queries and `past_tokens` earlier text tokens.
 
         `tokens` (B, L) with `padding_mask` (B, L) or None, `query_padding` (B, Q) as `query` gave it; returns (B, L, H)
-        and the cache extended by the text. Logits come from `predict`.
+        and the cache extended by the text. Logits come from `predict`. With `skip_padding`, for those who read real
+        positions alone, padded ones may hold anything.
         """
         length = tokens.size(1)
         prefix = cache[0][0].size(2)
@@ -487,7 +489,7 @@ class QFormer(nn.Module):
             if padding_mask is not None:
                 seen[:, prefix:] = ~padding_mask
             keep = keep & seen[:, None, None, :]
-        real = None if padding_mask is None else _without_padding(padding_mask)
+        real = _without_padding(padding_mask) if skip_padding and padding_mask is not None else None
         hidden, cache = self._run(self._embed(self._text().embed(tokens, past_tokens)), 0, keep, cache, None, real)
         return TextOutput(hidden, cache)
 

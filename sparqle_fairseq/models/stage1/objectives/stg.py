@@ -62,6 +62,10 @@ class Stg(Writing):
     def generation(self, adapter: Any, batch: Stage1Batch) -> Generation:
         queries = batch.queries
         output = adapter.qformer.decode_text(
-            batch.shifted_tokens, batch.text.padding_mask, queries.cache, query_padding=queries.padding_mask
+            batch.shifted_tokens,
+            batch.text.padding_mask,
+            queries.cache,
+            query_padding=queries.padding_mask,
+            skip_padding=True,
         )
         return Generation(adapter.qformer.predict(batch.with_target(output.hidden)), batch.targets)
