@@ -36,6 +36,7 @@ def apply() -> None:
         overflow,
         remarks,
         resuming,
+        root_logger,
         scorers,
         stopping,
         waveforms,
@@ -44,6 +45,7 @@ def apply() -> None:
 
     # The command line
     flags.fix_bf16_flag()
+    root_logger.hide_debugging_lines()
     # Data
     numpy_names.ensure_numpy_aliases()
     numpy_names.seed_masks()

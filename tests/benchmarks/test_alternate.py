@@ -122,12 +122,26 @@ except RuntimeError as error:
 """
 
 
+def least(measure, below, times=3):
+    """A machine short of memory moves pages while it is measured, which adds to what is found and never takes away."""
+    found = measure()
+    while found >= below and times > 1:
+        found, times = min(found, measure()), times - 1
+    return found
+
+
 def test_memory_is_what_is_alive_at_once():
     environment = {**os.environ, **ALLOCATOR, "PYTHONPATH": f"{ROOT / 'benchmarks'}{os.pathsep}{ROOT}"}
-    done = subprocess.run([sys.executable, "-c", MEASURED], env=environment, capture_output=True, text=True, check=True)
-    found, failed = done.stdout.splitlines()
-    assert 40 << 20 <= int(found) < (44 << 20)  # 10 Mi floats; not 18 Mi, which were allocated one after the other
-    assert "ended with 1" in failed
+
+    def measured():
+        words = [sys.executable, "-c", MEASURED]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        found, failed = done.stdout.splitlines()
+        assert "ended with 1" in failed
+        return int(found)
+
+    # 10 Mi floats; not 18 Mi, which were allocated one after the other
+    assert 40 << 20 <= least(measured, below=44 << 20) < 44 << 20
 
 
 def held(mebibytes):
@@ -137,7 +151,7 @@ def held(mebibytes):
 
 
 def test_memory_of_what_a_new_process_builds_is_that_of_the_run_alone():
-    assert 40 << 20 <= memory_of(held, mebibytes=40) < 43 << 20
+    assert 40 << 20 <= least(lambda: memory_of(held, mebibytes=40), below=43 << 20) < 43 << 20
 
 
 def test_memory_is_not_measured_with_an_allocator_that_keeps_it(monkeypatch):

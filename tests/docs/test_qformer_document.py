@@ -14,7 +14,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "qformer.md").read_text(encoding="u
 
 
 def test_every_option_of_the_document_exists(world):
-    known = set()
+    known = set(options.get_generation_parser()._option_string_actions)
     for arguments in (stage1_arguments(world), stage2_arguments(world)):
         parser = options.get_training_parser()
         options.parse_args_and_arch(parser, arguments)

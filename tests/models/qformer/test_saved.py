@@ -26,7 +26,7 @@ def gradients(qformer, values, mask, backward=1):
     passes = (
         queries.hidden,
         qformer.encode_text(tokens, tokens == 0, wanted=1),
-        qformer.decode_text(tokens, tokens == 0, queries.cache).hidden[0],
+        qformer.decode_text(tokens, tokens == 0, queries.cache, skip_padding=True).hidden[0],
         qformer.match(tokens[[0, 1, 0]], tokens[[0, 1, 0]] == 0, pairs),
     )
     loss = sum(each.float().cos().sum() for each in passes)
@@ -102,14 +102,20 @@ def test_memory_that_holds_another_tensor_by_now_is_left_alone():
     assert weight.grad.isfinite().all()
 
 
-def test_a_text_costs_nothing_where_it_is_padding():
+def test_a_text_costs_nothing_where_padding_is_not_read():
     qformer, widths = built(), []
     for layer in qformer.each_layer():
         layer.text_ffn.expand.register_forward_hook(lambda _, given, __: widths.append(given[0].numel() // 16))
     tokens = torch.tensor([[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]])
     qformer.encode_text(tokens, tokens == 0)
     qformer.encode_text(tokens, tokens == 0, wanted=1)
-    assert widths == [8, 8, 8, 8, 8, 8, 8, 2]
+    assert widths == [10, 10, 10, 10, 8, 8, 8, 2]
+    queries = qformer.query(qformer.read_speech(*speech([7, 4])))
+    whole = qformer.decode_text(tokens, tokens == 0, queries.cache).hidden
+    del widths[:]
+    thrifty_ones = qformer.decode_text(tokens, tokens == 0, queries.cache, skip_padding=True).hidden
+    assert widths == [8, 8, 8, 8]
+    assert thrifty_ones.shape == whole.shape
 
 
 def test_the_first_positions_alone_are_the_first_of_all():
