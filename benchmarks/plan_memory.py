@@ -99,6 +99,11 @@ def prepared() -> None:
     """Start over with an allocator that gives memory back, and load the libraries before anything is measured."""
     if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": "1"})
+    ready()
+
+
+def ready() -> None:
+    """Load the libraries, which a training holds and which are no part of what is planned."""
     warnings.simplefilter("ignore")
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.qformer.precision import Linear
 
+ROWS_AT_ONCE = 16_384  # of a vocabulary, where all of it at once would be a copy
 PROJECTORS = ("linear", "mlp", "linear-norm", "scaled")
 
 
@@ -52,10 +54,22 @@ def build_projector(kind: str, width: int, llm_width: int) -> nn.Module:
     raise SparqleError(f"--projector {kind} is unknown; choose from {', '.join(PROJECTORS)}")
 
 
+def centre(embeddings: Tensor) -> tuple[Tensor, float]:
+    """The mean (M,) of `embeddings` (V, M) in fp32, and their mean squared distance to it.
+
+    A part of them at a time: a copy of a large vocabulary is what building a model would need most memory for.
+    """
+    parts = embeddings.detach().split(ROWS_AT_ONCE)
+    middle = sum((rows.double().sum(dim=0) for rows in parts), torch.zeros(())) / len(embeddings)
+    middle = middle.float()
+    distance = sum(float((rows.float() - middle).square().sum()) for rows in parts) / len(embeddings)
+    return middle, distance
+
+
 def start_among(projector: nn.Module, embeddings: Tensor) -> None:
     """Let a new projector's outputs lie among `embeddings` (V, M): around their mean, as far from it as they are."""
-    middle = embeddings.float().mean(dim=0)
-    std = float((embeddings.float() - middle).square().mean().sqrt())
+    middle, distance = centre(embeddings)
+    std = math.sqrt(distance / embeddings.size(1))
     last = list(projector.modules())[-1]
     with torch.no_grad():
         if isinstance(last, ScaledLinear):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.frozen import Frozen
-from sparqle_fairseq.models.qformer.projector import build_projector, start_among
+from sparqle_fairseq.models.qformer.projector import ROWS_AT_ONCE, build_projector, centre, start_among
 from sparqle_fairseq.models.stage1.batch import Stage1Batch
 from sparqle_fairseq.models.stage1.losses import best_symbols, ctc_emissions, sample_vocabulary
 from sparqle_fairseq.models.stage1.objectives.base import Given, Objective, Reach, Sums
@@ -42,13 +42,13 @@ class LLMSpace(nn.Module):
         super().__init__()
         self.sample = sample
         table = embeddings.detach()
-        middle = table.float().mean(dim=0)
-        spread = 2 * (table.float() - middle).square().sum(dim=1).mean()
-        self.spread = float(spread.clamp(min=1e-12))  # mean squared distance between two tokens
+        middle, distance = centre(table)
+        self.spread = max(2 * distance, 1e-12)  # mean squared distance between two tokens
         self.scale = SPREAD * math.log(len(table)) / self.spread
         self.blank = nn.Parameter(middle)
         self._table = Frozen(nn.Embedding.from_pretrained(table))
-        lengths = -self.scale * table.float().square().sum(dim=1, keepdim=True)  # (V, 1)
+        squares = [rows.float().square().sum(dim=1, keepdim=True) for rows in table.split(ROWS_AT_ONCE)]
+        lengths = -self.scale * torch.cat(squares)  # (V, 1)
         self._bias = Frozen(nn.Embedding.from_pretrained(lengths))
 
     def forward(self, points: Tensor, tokens: Tensor) -> Tensor:
