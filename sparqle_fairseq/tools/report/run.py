@@ -113,7 +113,7 @@ def _splits(request: Request, written: dict[str, list[Written]]) -> list[Split]:
     if request.sources and not request.references:
         raise SparqleError("--sources belongs to --references; a manifest has its own transcripts")
     if request.manifests:
-        paths = [path for named in request.manifests for path in _files(named)]
+        paths = [path for named in request.manifests for path in manifests_named(named)]
         return [of_manifest(path, request.src_lang, request.tgt_lang, request.row_task) for path in paths]
     if request.references:
         return [of_references(request.references, request.sources, request.src_lang, request.tgt_lang, task)]
@@ -129,9 +129,9 @@ def _splits(request: Request, written: dict[str, list[Written]]) -> list[Split]:
     ]
 
 
-def _files(path: Path) -> list[Path]:
+def manifests_named(path: Path) -> list[Path]:
     """The file of this name, or those that the pattern in it (`test_*.tsv`) names, in the order of their names."""
-    if path.exists() or "*" not in path.name:
+    if path.exists() or not set("*?[") & set(path.name):
         return [path]
     found = sorted(path.parent.glob(path.name))
     if not found:

@@ -9,6 +9,7 @@ from two_systems import FRENCH, GOOD, IDS, SAID, content, generated, report
 
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.tools.report.run import manifests_named
 
 
 def segments(texts):
@@ -186,3 +187,14 @@ def test_files_without_references_want_a_test_set(small, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: the files hold no references; give the test set with --manifest TSV")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("pattern", ["test_??.tsv", "test_[df]*.tsv", "*_??.tsv"])
+def test_a_pattern_names_the_manifests_that_it_matches(tmp_path, pattern):
+    for name in ("test_fr", "test_de", "valid_fr_old"):
+        (tmp_path / f"{name}.tsv").touch()
+    assert [path.name for path in manifests_named(tmp_path / pattern)] == ["test_de.tsv", "test_fr.tsv"]
+    (tmp_path / "a[1].tsv").touch()
+    assert manifests_named(tmp_path / "a[1].tsv") == [tmp_path / "a[1].tsv"]
+    with pytest.raises(SparqleError, match="there is no such file"):
+        manifests_named(tmp_path / "train_*.tsv")
