@@ -1,0 +1,18 @@
+"""Runs the tests of the plan in a process of their own; `conftest.py` says why."""
+
+from __future__ import annotations
+
+import pytest
+import warm
+from commands import PACKAGE, ROOT, environment
+
+CODE = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
+
+
+@pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
+def test_every_promise_of_the_plan(which):
+    words = ["-c", CODE, "tests/tools/plan/test_plan.py", "-m", which, *OPTIONS]
+    done = warm.run(words, ROOT, environment() | {"SPARQLE_PLAN_APART": "1"}, first=PACKAGE)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "passed" in done.stdout or "100%" in done.stdout, done.stdout
