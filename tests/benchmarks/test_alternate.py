@@ -122,6 +122,25 @@ except RuntimeError as error:
 """
 
 
+KEEPS = """
+import torch
+from alternate import resident
+before = resident("VmRSS")
+block = torch.ones(16 << 20)
+del block
+print(resident("VmRSS") - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def gives_back():
+    """Skips where this torch keeps freed memory whatever ALLOCATOR says: resident memory is no measure there."""
+    environment = {**os.environ, **ALLOCATOR, "PYTHONPATH": f"{ROOT / 'benchmarks'}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", KEEPS], env=environment, capture_output=True, text=True, check=True)
+    if int(done.stdout) > 2 << 20:
+        pytest.skip("freed memory stays with this torch's allocator")
+
+
 def least(measure, below, times=3):
     """A machine short of memory moves pages while it is measured, which adds to what is found and never takes away."""
     found = measure()
@@ -130,6 +149,7 @@ def least(measure, below, times=3):
     return found
 
 
+@pytest.mark.usefixtures("gives_back")
 def test_memory_is_what_is_alive_at_once():
     environment = {**os.environ, **ALLOCATOR, "PYTHONPATH": f"{ROOT / 'benchmarks'}{os.pathsep}{ROOT}"}
 
@@ -150,6 +170,7 @@ def held(mebibytes):
     return lambda: kept[: mebibytes << 18].clone().add_(kept[0])
 
 
+@pytest.mark.usefixtures("gives_back")
 def test_memory_of_what_a_new_process_builds_is_that_of_the_run_alone():
     assert 40 << 20 <= least(lambda: memory_of(held, mebibytes=40), below=43 << 20) < 43 << 20
 
