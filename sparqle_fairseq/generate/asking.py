@@ -21,7 +21,7 @@ from sparqle_fairseq.generate.generator import HypothesisGenerator
 from sparqle_fairseq.generate.limits import LengthRule
 from sparqle_fairseq.generate.options import DecodingOptions, settings_of
 from sparqle_fairseq.generate.stopping import StopTexts
-from sparqle_fairseq.models.adapters import ReadingConfig
+from sparqle_fairseq.models.qformer.plain import ReadingConfig
 from sparqle_fairseq.models.stage2.model import SpeechLLM
 
 

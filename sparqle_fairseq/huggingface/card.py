@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparqle_fairseq.huggingface.configuration import SparqleConfig
-from sparqle_fairseq.models.adapters import QFORMER
+from sparqle_fairseq.models.qformer.plain import QFORMER
 
 
 def model_card(

@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.adapters import QFORMER, PlainConfig, ReadingConfig
+from sparqle_fairseq.models.qformer.plain import QFORMER, PlainConfig, ReadingConfig
 from sparqle_fairseq.models.qformer.qformer import QFormerConfig
 
 # What `from_pretrained` says of a hub's repository.

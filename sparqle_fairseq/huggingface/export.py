@@ -22,10 +22,10 @@ from sparqle_fairseq.huggingface.folder import TRAINING, WEIGHTS
 from sparqle_fairseq.huggingface.frames import frame_rule
 from sparqle_fairseq.huggingface.modeling import SparqleForConditionalGeneration
 from sparqle_fairseq.huggingface.processing import AUDIO_TOKEN, SparqleProcessor
-from sparqle_fairseq.models.adapters import ReadingConfig
 from sparqle_fairseq.models.encoders import SpeechEncoder, fingerprint
 from sparqle_fairseq.models.encoders.place import EncoderPlace
 from sparqle_fairseq.models.llm.llm import LanguageModel
+from sparqle_fairseq.models.qformer.plain import ReadingConfig
 
 PROCESSOR = "processor_config.json"
 LORA_FIELDS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target")

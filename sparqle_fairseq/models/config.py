@@ -11,13 +11,13 @@ import torch
 from sparqle_fairseq.data.answers import ANSWERS
 from sparqle_fairseq.data.options import choice, with_options
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.adapters import QFORMER, PlainConfig, ReadingConfig, adapter_names, plain_kind
 from sparqle_fairseq.models.encoders.tuning_options import EncoderTuningOptions
 from sparqle_fairseq.models.llm.lora_options import LoRAOptions
 from sparqle_fairseq.models.llm.quantized import QUANTIZATIONS
 from sparqle_fairseq.models.llm.sharding import SHARDINGS
 from sparqle_fairseq.models.qformer.front_end import DOWNSAMPLING
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
+from sparqle_fairseq.models.qformer.plain import QFORMER, PlainConfig, ReadingConfig, adapter_names, plain_kind
 from sparqle_fairseq.models.qformer.projector import PROJECTORS
 from sparqle_fairseq.models.qformer.qformer import QUERY_STARTS, QUERY_WINDOWS, SPEECH_ENTRIES, QFormerConfig
 from sparqle_fairseq.models.stage1.objectives import SUMS, kinds

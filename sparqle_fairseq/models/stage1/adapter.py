@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.gather import sum_over_ranks, world_size
-from sparqle_fairseq.models.adapters import ReadingConfig, ReadsSpeech
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
+from sparqle_fairseq.models.qformer.plain import ReadingConfig, ReadsSpeech
 from sparqle_fairseq.models.stage1.batch import Stage1Batch, Stage1Text
 from sparqle_fairseq.models.stage1.losses import MAX_TEMPERATURE, MIN_TEMPERATURE
 from sparqle_fairseq.models.stage1.objectives import PUBLISHED, Given, Objective, Reach, Sums, kinds, unreached

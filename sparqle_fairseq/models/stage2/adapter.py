@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sparqle_fairseq.models.adapters import ReadingConfig, ReadsSpeech
 from sparqle_fairseq.models.llm.lora import LoRA
 from sparqle_fairseq.models.qformer.compression import join_repeats
 from sparqle_fairseq.models.qformer.masking import FeatureMasks
+from sparqle_fairseq.models.qformer.plain import ReadingConfig, ReadsSpeech
 from sparqle_fairseq.models.qformer.projector import build_projector
 from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
 

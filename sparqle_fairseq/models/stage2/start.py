@@ -12,13 +12,13 @@ from sparqle_fairseq.data.checkpoint_files import allow_fairseq_checkpoints
 from sparqle_fairseq.data.options import plain_options
 from sparqle_fairseq.errors import SparqleError, reason
 from sparqle_fairseq.models.adapted import check_names
-from sparqle_fairseq.models.adapters import QFORMER, compresses
 from sparqle_fairseq.models.config import ENCODER_FIELDS, SHAPE_FIELDS, AdapterConfig, SpeechLLMConfig
 from sparqle_fairseq.models.encoders import SpeechSource
 from sparqle_fairseq.models.encoders.tuning import fill_tuning, take_tuning_options
 from sparqle_fairseq.models.identity import STATE_NAME, check_identity, decode_identity
 from sparqle_fairseq.models.llm.llm import LanguageModel
 from sparqle_fairseq.models.llm.lora import fill_lora, take_lora_options
+from sparqle_fairseq.models.qformer.plain import QFORMER, compresses
 from sparqle_fairseq.models.qformer.projector import ScaledLinear, start_among
 from sparqle_fairseq.models.qformer.qformer import of_text_branch
 from sparqle_fairseq.models.stage1.objectives import parts_left_behind, trained_objective

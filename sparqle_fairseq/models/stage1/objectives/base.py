@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sparqle_fairseq.data.options import plain_options
-from sparqle_fairseq.models.adapters import ReadingConfig
+from sparqle_fairseq.models.qformer.plain import ReadingConfig
 from sparqle_fairseq.models.qformer.qformer import QFormer
 from sparqle_fairseq.models.stage1.batch import Stage1Batch
 

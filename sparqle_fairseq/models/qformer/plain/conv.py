@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.adapters.base import Outputs, PlainAdapter, PlainConfig, at_least_one
+from sparqle_fairseq.models.qformer.plain.base import Outputs, PlainAdapter, PlainConfig, at_least_one
 from sparqle_fairseq.models.qformer.precision import LayerNorm
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from sparqle_fairseq.models.adapters.base import PlainConfig
-from sparqle_fairseq.models.adapters.registry import QFORMER, plain_kind
+from sparqle_fairseq.models.qformer.plain.base import PlainConfig
+from sparqle_fairseq.models.qformer.plain.registry import QFORMER, plain_kind
 from sparqle_fairseq.models.qformer.qformer import QFormer, QFormerConfig
 
 ReadingConfig = QFormerConfig | PlainConfig

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparqle_fairseq.models.adapters.base import Outputs, PlainAdapter, PlainConfig, at_least_one
 from sparqle_fairseq.models.qformer.front_end import FrontEnd
+from sparqle_fairseq.models.qformer.plain.base import Outputs, PlainAdapter, PlainConfig, at_least_one
 from sparqle_fairseq.models.qformer.precision import LayerNorm, Linear
 
 

@@ -49,7 +49,7 @@ def test_a_plain_adapter_goes_through_every_command(name, here, tmp_path):
     assert one.keys() == other.keys()
     assert any(part.startswith("adapter.plain.") for part in one)
     assert all(torch.equal(one[part], other[part]) for part in one)
-    assert (tmp_path / "folder" / f"sparqle_models_adapters_{name}.py").is_file()
+    assert (tmp_path / "folder" / f"sparqle_models_qformer_plain_{name}.py").is_file()
     assert f"{name}, width 64, an output for every" in (tmp_path / "folder" / "README.md").read_text()
     (tmp_path / "folder" / "fairseq.json").unlink()  # as one that fairseq never saw
     sparqle("import-hf", tmp_path / "folder", "-o", tmp_path / "again.pt")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.adapters.base import PlainAdapter
-from sparqle_fairseq.models.adapters.conv import ConvAdapter
-from sparqle_fairseq.models.adapters.ctc import CtcAdapter
-from sparqle_fairseq.models.adapters.stack import StackAdapter
+from sparqle_fairseq.models.qformer.plain.base import PlainAdapter
+from sparqle_fairseq.models.qformer.plain.conv import ConvAdapter
+from sparqle_fairseq.models.qformer.plain.ctc import CtcAdapter
+from sparqle_fairseq.models.qformer.plain.stack import StackAdapter
 
 QFORMER = "qformer"
 

@@ -9,7 +9,8 @@ from tiny_models import PLAIN, batch, build_stage1, build_stage2, build_stage2_f
 
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.generate.attention import query_map
-from sparqle_fairseq.models.adapters import (
+from sparqle_fairseq.models.config import PretrainModelConfig, adapter_config
+from sparqle_fairseq.models.qformer.plain import (
     PlainAdapter,
     PlainConfig,
     ReadsSpeech,
@@ -17,7 +18,6 @@ from sparqle_fairseq.models.adapters import (
     register_adapter,
     registry,
 )
-from sparqle_fairseq.models.config import PretrainModelConfig, adapter_config
 
 STRIDE = 4
 KINDS = ("stack", "conv", "ctc")
