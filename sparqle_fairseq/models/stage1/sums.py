@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 
+from sparqle_fairseq.data.names import NAME
 from sparqle_fairseq.errors import SparqleError
-
-NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
 def parse_sum(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from sparqle_fairseq.data.names import check_name
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.qformer.plain.base import PlainAdapter
 from sparqle_fairseq.models.qformer.plain.conv import ConvAdapter
@@ -22,13 +21,10 @@ _PLAIN: dict[str, type[PlainAdapter]] = {
 
 def register_adapter(kind: type[PlainAdapter]) -> type[PlainAdapter]:
     """Class decorator: `--adapter` knows this one from now on. Raises `SparqleError` for a name that is taken."""
-    name, before = kind.name, _PLAIN.get(kind.name)
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-        raise SparqleError(f"an adapter cannot be called {name!r}; take small letters, digits and hyphens")
-    same = before is not None and (before.__module__, before.__qualname__) == (kind.__module__, kind.__qualname__)
-    if name == QFORMER or (before is not None and not same):
-        raise SparqleError(f"there is an adapter {name!r} already; give yours another name")
-    _PLAIN[name] = kind
+    if kind.name == QFORMER:
+        raise SparqleError(f"there is an adapter {QFORMER!r} already; give yours another name")
+    check_name("an adapter", kind, _PLAIN)
+    _PLAIN[kind.name] = kind
     return kind
 
 

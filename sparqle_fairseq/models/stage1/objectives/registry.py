@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, TypeVar
 
+from sparqle_fairseq.data.names import check_in_time, check_name
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.stage1.objectives.base import Objective
-from sparqle_fairseq.models.stage1.sums import NAME, parse_sum
+from sparqle_fairseq.models.stage1.sums import parse_sum
 
 PUBLISHED = ("stc", "stm", "stg")
 # Names for sums of objectives.
@@ -25,10 +26,7 @@ _Kind = TypeVar("_Kind", bound=type[Objective])
 def register_objective(kind: _Kind) -> _Kind:
     """Class decorator: `--objective` knows this one from now on. Raises `SparqleError`."""
     name, before = kind.name, _KINDS.get(kind.name)
-    if not NAME.fullmatch(name) or name in SUMS:
-        raise SparqleError(f"an objective cannot be called {name!r}; take small letters, digits and hyphens")
-    if before is not None and (before.__module__, before.__qualname__) != (kind.__module__, kind.__qualname__):
-        raise SparqleError(f"there is an objective {name!r} already, in {before.__module__}; give yours another name")
+    check_name("an objective", kind, _KINDS, SUMS)
     for part in kind.parts:
         taken = next((other for other in _KINDS.values() if part in other.parts and other is not before), None)
         if taken is not None or part in ("qformer", "plain", "reader", "layer_mix"):
@@ -36,11 +34,8 @@ def register_objective(kind: _Kind) -> _Kind:
             raise SparqleError(f"objective {name!r} has a part {part!r}, and so has {owner}; call yours otherwise")
     if stray := set(kind.carried) - set(kind.parts):
         raise SparqleError(f"objective {name!r} wants {', '.join(sorted(stray))} carried, which is none of its parts")
-    if _options_were_read and (late := [option.name for option in options_of(kind)]):
-        raise SparqleError(
-            f"objective {name!r} has options of the command line ({', '.join(late)}), which was read before it was "
-            "registered; put its file beside those of the plugin, or make them constants"
-        )
+    if _options_were_read:
+        check_in_time(name, [option.name for option in options_of(kind)])
     _KINDS[name] = kind
     return kind
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TypeVar
 
-from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.stage1.sums import NAME, parse_sum
+from sparqle_fairseq.data.names import check_in_time, check_name
+from sparqle_fairseq.models.stage1.sums import parse_sum
 from sparqle_fairseq.models.stage2.objectives.base import Objective
 
 DEFAULT = "answer"
@@ -19,17 +19,10 @@ _Kind = TypeVar("_Kind", bound=type[Objective])
 
 def register_objective(kind: _Kind) -> _Kind:
     """Class decorator: `--objective` of stage 2 knows this one from now on. Raises `SparqleError`."""
-    name, before = kind.name, _KINDS.get(kind.name)
-    if not NAME.fullmatch(name):
-        raise SparqleError(f"an objective cannot be called {name!r}; take small letters, digits and hyphens")
-    if before is not None and (before.__module__, before.__qualname__) != (kind.__module__, kind.__qualname__):
-        raise SparqleError(f"there is an objective {name!r} already, in {before.__module__}; give yours another name")
-    if _options_were_read and (late := [option.name for option in fields(kind.LossOptions)]):
-        raise SparqleError(
-            f"objective {name!r} has options of the command line ({', '.join(late)}), which was read before it was "
-            "registered; put its file beside those of the plugin, or make them constants"
-        )
-    _KINDS[name] = kind
+    check_name("an objective", kind, _KINDS)
+    if _options_were_read:
+        check_in_time(kind.name, [option.name for option in fields(kind.LossOptions)])
+    _KINDS[kind.name] = kind
     return kind
 
 
