@@ -199,7 +199,7 @@ class Attention(nn.Module):
         dropout = self.attention_dropout if self.training else 0.0
         mixed = attend(self._split(self.query(x)), *key_value, keep, dropout)  # (B, heads, N, H / heads)
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, H)
-        return self.norm(x + self.dropout(self.output(mixed)))
+        return self.norm(self.dropout.added(self.output(mixed), x))
 
     def weights(self, x: Tensor, key_value: KeyValue, keep: Tensor | None) -> Tensor:
         """The probabilities (B, heads, N, S) by which `forward` mixes the values: to look at, not for training."""
@@ -225,7 +225,7 @@ class FeedForward(nn.Module):
         wide = self.expand(x)
         active, kept = F.gelu(wide), wide.detach()
         can_be_made_again(active, lambda: F.gelu(kept))
-        return self.norm(x + self.dropout(self.contract(active)))
+        return self.norm(self.dropout.added(self.contract(active), x))
 
 
 class Layer(nn.Module):
@@ -262,8 +262,9 @@ class Layer(nn.Module):
             keep = keep if keep is None or keep.size(2) == 1 else keep[:, :, :wanted]
         x = self.self_attention(x, (key, value), keep)
         parts = []
+        # Split, and not sliced twice: the gradient of a slice is as large as all of `x`, and both would be added.
+        query, text = x.split([queries, x.size(1) - queries], dim=1)  # (B, Q, H), (B, L, H)
         if queries:
-            query = x[:, :queries]  # (B, Q, H)
             if self.cross_attention is not None:
                 if memory is None:
                     raise ValueError("queries need the speech memory")
@@ -272,10 +273,9 @@ class Layer(nn.Module):
                     own = own.reshape(memory.keep.size(0), -1, own.size(-1))
                 query = self.cross_attention(own, memory.of_layer(index), memory.keep).reshape(query.shape)
             parts.append(self.query_ffn(query))
-        if x.size(1) > queries:
+        if text.size(1):
             if self.text_ffn is None:
                 raise ValueError("this Q-Former was built without its text branch")
-            text = x[:, queries:]  # (B, L, H)
             parts.append(self.text_ffn(text) if real is None else _where(real, text, self.text_ffn))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), (key, value)
 
