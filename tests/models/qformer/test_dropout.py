@@ -37,6 +37,24 @@ def test_the_gradient_meets_the_same_elements():
     assert 0 < int((gradient == 0).sum()) < gradient.numel()
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 7), (2, 8)])
+def test_dropout_that_joins_a_residual_is_dropout_and_a_sum(shape):
+    x, residual = (torch.randn(shape, dtype=torch.double, requires_grad=True) for _ in "xr")
+    upper, layer = torch.randn(shape, dtype=torch.double), Dropout(0.4)
+    torch.manual_seed(4)
+    found = layer.added(x, residual)
+    torch.manual_seed(4)
+    expected = residual + layer(x)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, (x, residual), upper),
+        torch.autograd.grad(expected, (x, residual), upper),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
+    assert torch.equal(layer.eval().added(x, residual), x + residual)
+
+
 def test_the_random_state_decides_and_use_is_without():
     layer, x = Dropout(0.5), torch.ones(1000)
     torch.manual_seed(3)
