@@ -125,10 +125,13 @@ def look_at(
     Raises:
         SparqleError: the model's text cannot be followed back to the speech; see `check_can_look`.
     """
-    net_input, encoder = sample["net_input"], model.speech_encoder
+    encoder = model.speech_encoder
     best = [row[0] for row in found]
     texts = [hypothesis["tokens"].tolist() for hypothesis in best]
-    speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
+    features = model.hear(sample["net_input"]["source"], sample["net_input"]["padding_mask"])
+    # What was heard passes the encoder as it is, so that all that follows hears once.
+    net_input = {**sample["net_input"], "source": features.values, "padding_mask": features.padding_mask}
+    speech = model.encode_speech(features.values, features.padding_mask)
     layers, padding_mask = query_map(model, net_input)
     frames = token_map(model, net_input, texts, range(len(texts))).frames
     rate = reading_rate(model)

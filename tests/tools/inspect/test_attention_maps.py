@@ -15,6 +15,7 @@ from sparqle_fairseq.generate.attention import (
     token_excess,
     token_map,
 )
+from sparqle_fairseq.generate.inspection import Heard, look_at
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 STAGES = ["stage1", "stage2"]
@@ -50,6 +51,24 @@ def test_maps_do_not_depend_on_batch_mates(stage, request):
         torch.testing.assert_close(seen.layers[:, i, :, : alone.size(-1)], alone, **CLOSE)
         own = token_map(built.model, net_input, [texts[i]], [0]).frames[0]  # (L, T)
         torch.testing.assert_close(read.frames[i, : own.size(0), : own.size(1)], own, **CLOSE)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_to_look_into_a_batch_is_to_hear_it_once(stage, request, monkeypatch):
+    built = request.getfixturevalue(stage)
+    sample = batch(built, "test", ROWS)
+    texts = texts_of(built, sample)
+    features = built.model.encode_speech(sample["net_input"]["source"], sample["net_input"]["padding_mask"])
+    seen = query_map(built.model, sample["net_input"])
+    heard, hear = [], built.model.speech_encoder.forward
+    monkeypatch.setattr(built.model.speech_encoder, "forward", lambda *given: heard.append(1) or hear(*given))
+    found = [[{"tokens": torch.tensor(text), "ended": "end"}] for text in texts]
+    utterances = [Heard(str(row), None) for row in ROWS]
+    looks = look_at(built.task.target_dictionary, built.model, sample, utterances, found)
+    assert heard == [1]
+    for i, look in enumerate(looks):
+        torch.testing.assert_close(torch.tensor(look.features), features.values[i][~features.padding_mask[i]])
+        torch.testing.assert_close(torch.tensor(look.layers), seen.layers[:, i][..., ~seen.padding_mask[i]])
 
 
 @pytest.mark.parametrize("stage", STAGES)
