@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sparqle_fairseq.data.audio import SAMPLE_RATE, is_features
 from sparqle_fairseq.data.manifest import KNOWN_COLUMNS, Manifest, read_manifest
+from sparqle_fairseq.data.prompts import PromptError, language_name
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.files import read_lines
 from sparqle_fairseq.scoring.normalise import normalised
@@ -49,6 +50,7 @@ def of_manifest(
 ) -> Split:
     """The rows of a manifest. The codes and the task hold where it has none. Raises `SparqleError`."""
     manifest = read_manifest(path, src_lang=src_lang, tgt_lang=tgt_lang, row_task=row_task)
+    _check_languages(manifest)
     name = Path(path).stem
     own = [column for column in manifest.columns if column not in KNOWN_COLUMNS]
     return Split(name, tuple(_expected(manifest, i, own, name) for i in range(len(manifest))), named=True)
@@ -92,6 +94,18 @@ def of_generated(
         for i in range(max(generated.references) + 1)
     )
     return Split(name, tuple(rows), named=False)
+
+
+def _check_languages(manifest: Manifest) -> None:
+    """Raise `SparqleError` for the first row with a code that names no language: titles have the language's name."""
+    for column in ("src_lang", "tgt_lang"):
+        codes, values = manifest.distinct((column,))
+        for k, (code,) in enumerate(values):
+            try:
+                language_name(code or "en")
+            except PromptError as error:
+                row = int((codes == k).argmax())
+                raise SparqleError(f"{manifest.where(row)}: {column} {error}") from None
 
 
 def _expected(manifest: Manifest, i: int, own: Sequence[str], name: str) -> Expected:

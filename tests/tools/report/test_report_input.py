@@ -149,6 +149,21 @@ def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(small, case):
     assert not (small.folder / "out").exists()
 
 
+@pytest.mark.parametrize("column", ["src_lang", "tgt_lang"])
+def test_a_code_that_names_no_language_is_named_with_its_line(small, column):
+    lines = small.manifest.read_text(encoding="utf-8").splitlines()
+    place = lines[0].split("\t").index(column)
+    cells = lines[3].split("\t")
+    cells[place] = "klingonese"
+    lines[3] = "\t".join(cells)
+    path = small.folder / "codes.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = rf"codes\.tsv:4 \(utterance {IDS[2]}\): {column} 'klingonese' is not a BCP-47 language code; write"
+    with pytest.raises(SparqleError, match=found):
+        report(small.good, "--manifest", path, "-o", small.folder / "out")
+    assert not (small.folder / "out").exists()
+
+
 def test_another_encoding_is_named_with_its_line(small):
     path = small.folder / "latin.txt"
     path.write_bytes("\n".join(GOOD).encode("latin-1"))
