@@ -152,11 +152,12 @@ class InstructionSide:
             # A row without a target text has padding alone.
             target, padding_mask = pad_ids([item["answer"] or [] for item in items], self.pad)
             batch["net_input"] |= {"answer": target, "answer_padding_mask": padding_mask}
-            batch |= {"target": target, "ntokens": int((~padding_mask).sum())}
+            batch["target"] = target
             if any(item["given"] for item in items):
                 counts = torch.tensor([item["given"] for item in items])
                 batch["given"] = torch.arange(target.size(1))[None] < counts[:, None]
-                batch["ntokens"] -= int(counts.sum())
+            batch["learned_lengths"] = [len(item["answer"] or []) - item["given"] for item in items]
+            batch["ntokens"] = sum(batch["learned_lengths"])
         if "reading" in items[0]:
             reading, padding_mask = pad_ids([item["reading"] for item in items], self.pad, left=True)
             batch |= {"reading": reading, "reading_padding_mask": padding_mask}

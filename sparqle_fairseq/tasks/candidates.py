@@ -85,5 +85,5 @@ def _padded(
             tokens[i, n, : len(ids)] = torch.tensor(ids)
             text = text_of(tokens[i, n, : len(ids)])
             risks[i, n] = 1 - metric.sentence_score(text, [(reference or "").strip()]).score / 100
-    tokens = tokens.to(device)
-    return Candidates(tokens, tokens == pad, risks.to(device))
+    padding_mask = tokens == pad
+    return Candidates(tokens.to(device), padding_mask.to(device), risks.to(device), int((~padding_mask).sum()))

@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
-from fairseq.utils import apply_to_sample
+from fairseq.utils import apply_to_sample, set_torch_seed
 from pretend import Watch, device_watch, pretend_device
 from tiny_models import batch, build
 
@@ -68,6 +68,7 @@ class Step:
 def step_here(built: SimpleNamespace, sample: Any) -> Step:
     """Forward and backward pass on the CPU, without an update."""
     built.model.train()
+    set_torch_seed(built.cfg.common.seed)  # as the trainer does before its first update
     loss, size, _ = built.criterion(built.model, sample)
     (loss / size).backward()
     norm = torch.nn.utils.clip_grad_norm_(built.model.parameters(), float("inf"))

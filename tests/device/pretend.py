@@ -280,6 +280,8 @@ class _Data(TorchFunctionMode):
         if func is Tensor.tolist and isinstance(args[0], PretendTensor):  # called by its class, not by the tensor
             return args[0].tolist()
         device = kwargs.get("device")
+        if func is torch.as_tensor and isinstance(args[0], PretendTensor):
+            return args[0].to(device=device, dtype=kwargs.get("dtype"))  # nothing, where it is as asked for
         if func in (torch.tensor, torch.as_tensor) and device is not None and torch.device(device).type == NAME:
             kwargs["device"] = "cpu"
             return func(*args, **kwargs).to(device)

@@ -55,14 +55,18 @@ def joined_windows(speech: Tensor, padding_mask: Tensor, piece: int, ends: Tenso
     opens = torch.cat([torch.ones_like(closes[:, :1]), closes[:, :-1]], dim=1)
     rank = index - torch.where(opens, index, 0).cummax(dim=1).values  # of a piece in its window
     last = torch.where(real, window, 0).amax(dim=1)  # (B,)
-    count, longest = int(last.max()) + 1, int(torch.where(real, rank, 0).max()) + 1
-    row = torch.arange(rows, device=speech.device)[:, None].expand_as(real)
-    place = row[real], window[real], rank[real]
-    frames = speech.new_zeros(rows, count, longest, piece, speech.size(2)).index_put(place, pieces[real])
-    mask = torch.ones(rows, count, longest, piece, dtype=torch.bool, device=speech.device)
-    mask[place] = padded[real]
+    # The one wait for the device.
+    count, longest = (most + 1 for most in torch.stack([last.max(), torch.where(real, rank, 0).max()]).tolist())
+    # Where each piece goes among all windows of the batch; those without a frame behind the last, which is cut off.
+    row = torch.arange(rows, device=speech.device)[:, None]
+    behind = rows * count * longest
+    place = torch.where(real, (row * count + window) * longest + rank, behind).flatten()
+    frames = speech.new_zeros(behind + 1, piece, speech.size(2)).index_put((place,), pieces.flatten(0, 1))
+    mask = torch.ones(behind + 1, piece, dtype=torch.bool, device=speech.device)
+    mask[place] = padded.flatten(0, 1)
     beyond = torch.arange(count, device=speech.device) > last[:, None]
-    return frames.flatten(2, 3).flatten(0, 1), mask.flatten(2).flatten(0, 1), beyond
+    shape = (rows * count, longest * piece)
+    return frames[:-1].view(*shape, -1), mask[:-1].view(shape), beyond
 
 
 def own_window_mask(windows: int, queries: int, tokens: int, seen: Tensor) -> Tensor:

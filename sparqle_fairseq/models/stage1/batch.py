@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparqle_fairseq.gather import gather_rows
+from sparqle_fairseq.models.places import places_where
 from sparqle_fairseq.models.qformer.qformer import SpeechMemory
 from sparqle_fairseq.models.stage1.losses import similarity
 
@@ -98,12 +99,6 @@ class Stage1Batch:
         return (~self.queries.padding_mask).sum(dim=1)
 
     @cached_property
-    def known_query_counts(self) -> list[int]:
-        """The same as the CPU has them, which waits for the device where utterances differ."""
-        hidden = self.queries.hidden
-        return [hidden.size(1)] * hidden.size(0) if self.queries.padding_mask is None else self.query_counts.tolist()
-
-    @cached_property
     def shifted_tokens(self) -> Tensor:
         """Inputs (B, L) of a decoder that writes the transcript: [DEC] in the place of [CLS]."""
         inputs = self.text.tokens.clone()
@@ -113,11 +108,9 @@ class Stage1Batch:
     @cached_property
     def before_targets(self) -> Tensor:
         """Places (K,) in the flat `shifted_tokens` (B * L) that are followed by a token of the transcript."""
-        followed = F.pad(~self.text.padding_mask[:, 1:], (0, 1)).flatten()
-        if self.text.lengths is None:
-            return followed.nonzero()[:, 0]
-        count = sum(max(length - 1, 0) for length in self.text.lengths)
-        return followed.byte().argsort(descending=True, stable=True)[:count]
+        followed = F.pad(~self.text.padding_mask[:, 1:], (0, 1))
+        lengths = self.text.lengths
+        return places_where(followed, None if lengths is None else sum(max(length - 1, 0) for length in lengths))
 
     @cached_property
     def targets(self) -> Tensor:

@@ -6,7 +6,6 @@ Each returns a sum; the criterion divides by the global count. Computed in fp32 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +20,8 @@ MATCHED = 1  # class index of the matching head
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
 # Vocabulary entries whose logits are made at a time, so that a large vocabulary never stands in memory for all queries.
 VOCABULARY_CHUNK = 16384
+# A log-probability of what cannot be. Unlike -inf, sums and gradients with it are numbers.
+NEVER = -1e30
 
 
 def similarity(speech: Tensor, text: Tensor, temperature: Tensor, query_padding: Tensor | None = None) -> Tensor:
@@ -87,18 +88,28 @@ def sample_vocabulary(weight: Tensor, bias: Tensor, tokens: Tensor, size: int) -
     """The vocabulary entries of `tokens` and `size` others drawn evenly: weight, bias, and `tokens` as their rows.
 
     The drawn stand for all others: their bias grows by log(others / drawn), so the softmax's sum is right on average.
+    How many different tokens there are is known to the device alone, so all are listed: what is listed twice, padding,
+    and what was drawn beyond the others has the bias `NEVER`.
     """
-    present = tokens[tokens >= 0].unique()
-    others = torch.ones(weight.size(0), dtype=torch.bool, device=weight.device)
-    others[present] = False
-    rest = others.nonzero()[:, 0]
-    drawn = rest[torch.randperm(rest.numel(), device=rest.device)[:size]]
-    chosen = torch.cat([present, drawn])
-    stands_for = rest.numel() / max(drawn.numel(), 1)
-    corrected = bias[chosen]
-    corrected[present.numel() :] += math.log(max(stands_for, 1))
-    rows = torch.searchsorted(present, tokens.clamp(min=0)).clamp(max=present.numel() - 1)
-    return weight[chosen], corrected, rows.masked_fill(tokens < 0, -1)
+    entries, device = weight.size(0), weight.device
+    listed = torch.where(tokens < 0, entries, tokens).flatten()  # (K,), padding as an entry behind the last
+    count = listed.numel()
+    place = torch.arange(count, device=device)
+    first = torch.full((entries + 1,), count, device=device).scatter_reduce(0, listed, place, "amin")
+    absent = first[:entries] == count
+    chances, drawn = torch.rand(entries, device=device).masked_fill(~absent, -1).topk(min(size, entries))
+    others = chances >= 0
+    stands_for = (absent.sum() / others.sum().clamp(min=1)).clamp(min=1)
+    once = (first[listed] == place) & (listed < entries)
+    own = listed.clamp(max=entries - 1)
+    corrected = torch.cat(
+        [
+            (bias[drawn].float() + stands_for.log()).masked_fill(~others, NEVER),
+            bias[own].float().masked_fill(~once, NEVER),
+        ]
+    )
+    rows = (first[listed] + drawn.numel()).view_as(tokens)
+    return weight[torch.cat([drawn, own])], corrected, rows.masked_fill(tokens < 0, -1)
 
 
 def best_symbols(x: Tensor, weight: Tensor, bias: Tensor, blank: Tensor) -> Tensor:
@@ -160,15 +171,12 @@ class _FrozenLogSum(torch.autograd.Function):
 
 
 def ctc_loss(
-    log_probs: Tensor,
-    lengths: Tensor,
-    tokens: Tensor,
-    known: tuple[Sequence[int], Sequence[int]] | None = None,
+    log_probs: Tensor, lengths: Tensor, tokens: Tensor, known: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Negative log-probability of each transcript, summed over its alignments with the queries (Graves et al. 2006).
 
     `log_probs` (B, Q, 1 + L) as `ctc_emissions` gives them, `lengths` (B,) queries that count, `tokens` (B, L) ids,
-    negative at padding; `known` are the lengths of both as the CPU has them, which CUDA is asked for otherwise.
+    negative at padding; `known` are the numbers of tokens as the CPU has them, which CUDA is asked for otherwise.
     Returns (B,), and a bool (B,) that is False where there are too few queries for the tokens
     (repeated ones need a blank between them): those rows have loss 0 and no gradient.
     """
@@ -178,13 +186,20 @@ def ctc_loss(
     possible = counts + repeats <= lengths
     # Equal tokens must be one symbol: a token is named by the column where it first stands.
     symbols = 1 + (tokens[:, :, None] == tokens[:, None, :]).int().argmax(dim=2)  # (B, L)
-    of_queries: Any = lengths if known is None else tuple(known[0])
-    of_tokens: Any = counts if known is None else tuple(known[1])
+    within = torch.arange(log_probs.size(1), device=lengths.device)[None] < lengths[:, None]  # (B, Q)
+    # CUDA's CTC reads the lengths of rows on the CPU, which would wait for `lengths`. So all rows are as long: behind
+    # an utterance's queries stands the blank for sure and nothing else, which leaves its loss as it is.
+    sure = log_probs.new_full((log_probs.size(2),), NEVER)
+    sure[0] = 0
+    closed = torch.where(within[:, :, None], log_probs, sure).masked_fill(~possible[:, None, None], 0)
+    of_queries: Any = [log_probs.size(1)] * log_probs.size(0)
+    of_tokens: Any = counts if known is None else tuple(known)
+    if known is None:
+        of_queries = torch.tensor(of_queries, device=counts.device)
     loss = F.ctc_loss(
-        log_probs.transpose(0, 1), symbols, of_queries, of_tokens, blank=0, reduction="none", zero_infinity=True
+        closed.transpose(0, 1), symbols, of_queries, of_tokens, blank=0, reduction="none", zero_infinity=True
     )
     # torch's gradient takes for granted that a softmax over these very columns comes before: it adds each column's
     # probability. Here the rest of the vocabulary is missing, so that is taken away again; the value is 0.
-    within = torch.arange(log_probs.size(1), device=lengths.device)[None] < lengths[:, None]  # (B, Q)
     extra = (log_probs.exp() * (within & possible[:, None])[..., None]).sum(dim=(1, 2))
     return torch.where(possible, loss - (extra - extra.detach()), loss.new_zeros(())), possible

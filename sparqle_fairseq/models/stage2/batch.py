@@ -6,7 +6,7 @@ vocabulary of the LLM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparqle_fairseq.models.places import places_where
 from sparqle_fairseq.models.stage2.candidates import Candidates
 from sparqle_fairseq.models.stage2.prompted import prompt_of_text
 
@@ -28,7 +29,7 @@ class Lessons(NamedTuple):
     reading_padding_mask: Tensor | None = None  # (B, R)
     candidates: Candidates | None = None
     given: Tensor | None = None  # bool (B, L), True at tokens of the answer that are not to be learned
-    ntokens: int | None = None  # to be learned, where the program knows it and need not ask the device
+    learned_lengths: Sequence[int] | None = None  # B numbers of tokens to be learned, so that no device is asked
 
 
 class Stage2Batch:
@@ -71,10 +72,8 @@ class Stage2Batch:
     @cached_property
     def places(self) -> Tensor:
         """Where they are in the flat answers (B * L): (K,)."""
-        learned = self.learned.flatten()
-        if self.lessons.ntokens is None:
-            return learned.nonzero()[:, 0]
-        return learned.byte().argsort(descending=True, stable=True)[: self.lessons.ntokens]
+        lengths = self.lessons.learned_lengths
+        return places_where(self.learned, None if lengths is None else sum(lengths))
 
     @cached_property
     def logits(self) -> Tensor:
@@ -102,11 +101,11 @@ class Stage2Batch:
         tokens, padding_mask = (each.flatten(0, 1) for each in self.candidates[:2])  # (B * N, L)
         count = self.candidates.tokens.size(1)
         prefix, seen = (each.repeat_interleave(count, dim=0) for each in self._heard(adapter))
-        real = ~padding_mask
-        logits = self.model.llm.forced(prefix, seen, tokens, padding_mask)[real]  # (K, V)
-        own = -F.cross_entropy(logits.float(), tokens[real], reduction="none")
-        places = real.nonzero()[:, 0]  # candidate of each token
-        return own.new_zeros(tokens.size(0)).index_add(0, places, own).unflatten(0, (-1, count))
+        real = places_where(~padding_mask, self.candidates.ntokens)  # (K,)
+        logits = self.model.llm.forced(prefix, seen, tokens, padding_mask).flatten(0, 1).index_select(0, real)  # (K, V)
+        own = -F.cross_entropy(logits.float(), tokens.flatten()[real], reduction="none")
+        of = real // tokens.size(1)  # candidate of each token
+        return own.new_zeros(tokens.size(0)).index_add(0, of, own).unflatten(0, (-1, count))
 
     def read_logits(self) -> Iterator[tuple[slice, Tensor]]:
         """The same of the LLM as it is without LoRA, which reads the transcript: some rows of B, and theirs (b, L, V).

@@ -22,6 +22,7 @@ class Candidates(NamedTuple):
     tokens: Tensor  # (B, N, L), each closed by the end token
     padding_mask: Tensor  # (B, N, L)
     risks: Tensor  # (B, N) 1 - chrF / 100, against the reference
+    ntokens: int | None = None  # in all of them, where the program knows it and need not ask the device
 
     @property
     def there(self) -> Tensor:

@@ -27,14 +27,19 @@ def splice(
     the end of speech that has fewer queries. Returns (B, P - 1 + Q, M) and the bool (B, P - 1 + Q) that is True at real
     positions; what is padding goes to the left, so that answers start in the same column.
     """
-    places = (prompt == SPEECH_PLACE).int().argmax(dim=1)
-    counts = torch.full_like(places, speech.size(1))
+    place = (prompt == SPEECH_PLACE).int().argmax(dim=1, keepdim=True)  # (B, 1)
+    queries, length = speech.size(1), prompt.size(1) - 1 + speech.size(1)
+    real = torch.ones_like(place, dtype=torch.bool).expand(-1, queries)
     if speech_padding_mask is not None:
-        counts = (~speech_padding_mask).sum(dim=1)
-    rows, seen = [], []
-    for i, (place, count) in enumerate(torch.stack([places, counts], dim=1).tolist()):  # one wait for the device
-        rows.append(torch.cat([speech[i, count:], words[i, :place], speech[i, :count], words[i, place + 1 :]]))
-        real = ~padding_mask[i]
-        beyond = real.new_zeros(speech.size(1) - count)
-        seen.append(torch.cat([beyond, real[:place], real.new_ones(count), real[place + 1 :]]))
-    return torch.stack(rows), torch.stack(seen)
+        real = ~speech_padding_mask
+    count = real.sum(dim=1, keepdim=True)  # (B, 1)
+    # A column is, from the left: speech that does not count, the words before the place, the speech, the words behind.
+    column = torch.arange(length, device=prompt.device)  # (N,)
+    own = column - (queries - count)  # (B, N): columns of what counts, from 0
+    source = torch.where(own < 0, count + column, queries + own)
+    source = torch.where((own >= place) & (own < place + count), own - place, source)
+    source = torch.where(own >= place + count, column + 1, source)  # (B, N): speech, then words
+    both = torch.cat([speech, words], dim=1).flatten(0, 1)  # (B * (Q + P), M)
+    row = torch.arange(prompt.size(0), device=prompt.device)[:, None] * (queries + prompt.size(1))
+    embeddings = both.index_select(0, (row + source).flatten()).view(*source.shape, -1)
+    return embeddings, torch.cat([real, ~padding_mask], dim=1).gather(1, source)

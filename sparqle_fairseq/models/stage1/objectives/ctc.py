@@ -24,7 +24,7 @@ class Alignment(NamedTuple):
     log_probs: Tensor  # (B, Q, 1 + L): of the blank, and of each of the transcript's tokens
     lengths: Tensor  # (B,) queries that count
     tokens: Tensor  # (B, L) token ids, negative at padding
-    known: tuple[Sequence[int], Sequence[int]] | None = None  # lengths of both, as the CPU has them
+    known: Sequence[int] | None = None  # B numbers of tokens, where the program need not ask the device for them
 
     def sums(self) -> Sums:
         """Counted in tokens of the transcripts that the queries have room for; `skipped` have more than that."""
@@ -55,6 +55,11 @@ def inner_tokens(text: Stage1Text) -> Tensor:
     return text.tokens[:, 1:].masked_fill(~inner, NO_TOKEN)
 
 
+def inner_lengths(text: Stage1Text) -> list[int] | None:
+    """How many of them each transcript has, where the program knows it."""
+    return None if text.lengths is None else [max(length - 2, 0) for length in text.lengths]
+
+
 @register_objective
 class Ctc(Objective):
     name = "ctc"
@@ -72,7 +77,5 @@ class Ctc(Objective):
         """CTC of the transcript, without [CLS] and [SEP], over the query outputs."""
         text = batch.text
         tokens = inner_tokens(text)
-        known = None
-        if text.lengths is not None:
-            known = batch.known_query_counts, [max(length - 2, 0) for length in text.lengths]
-        return Alignment(adapter.ctc_head(batch.queries.hidden, tokens), batch.query_counts, tokens, known)
+        log_probs = adapter.ctc_head(batch.queries.hidden, tokens)
+        return Alignment(log_probs, batch.query_counts, tokens, inner_lengths(text))

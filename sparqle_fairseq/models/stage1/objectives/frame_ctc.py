@@ -12,7 +12,7 @@ from torch import nn
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.stage1.batch import Stage1Batch
 from sparqle_fairseq.models.stage1.objectives.base import Given, Objective, Reach, Sums
-from sparqle_fairseq.models.stage1.objectives.ctc import Alignment, inner_tokens
+from sparqle_fairseq.models.stage1.objectives.ctc import Alignment, inner_lengths, inner_tokens
 from sparqle_fairseq.models.stage1.objectives.registry import register_objective
 
 
@@ -34,4 +34,4 @@ class FrameCtcObjective(Objective):
         speech, padding_mask = adapter.qformer.enter(batch.values, batch.padding_mask)
         tokens = inner_tokens(batch.text)
         log_probs = adapter.qformer.frame_ctc(speech, tokens)
-        return Alignment(log_probs, (~padding_mask).sum(dim=1), tokens).sums()
+        return Alignment(log_probs, (~padding_mask).sum(dim=1), tokens, inner_lengths(batch.text)).sums()

@@ -134,8 +134,7 @@ def align(adapter: Any, batch: Stage1Batch) -> Alignment:
     assert tokens is not None
 
     def made() -> Alignment:
-        lengths = batch.text.llm_lengths
-        known = None if lengths is None else (batch.known_query_counts, lengths)
-        return Alignment(adapter.llm_space(project(adapter, batch), tokens), batch.query_counts, tokens, known)
+        log_probs = adapter.llm_space(project(adapter, batch), tokens)
+        return Alignment(log_probs, batch.query_counts, tokens, batch.text.llm_lengths)
 
     return batch.once("llm-ctc: alignment", made)

@@ -10,7 +10,7 @@ B utterances, L answer tokens, V vocabulary of the LLM.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
+from sparqle_fairseq.models.places import places_where
 from sparqle_fairseq.models.stage2.batch import Stage2Batch
 from sparqle_fairseq.models.stage2.objectives.base import Objective, Sums
 from sparqle_fairseq.models.stage2.objectives.registry import register_objective
@@ -45,13 +46,21 @@ class Distill(Objective):
 
     def sums(self, batch: Stage2Batch) -> Sums:
         loss, agreed = divergence(
-            batch.logits, batch.learned, batch.read_logits(), self.loss_options.distill_temperature
+            batch.logits,
+            batch.learned,
+            batch.read_logits(),
+            self.loss_options.distill_temperature,
+            batch.lessons.learned_lengths,
         )
         return {"sum": loss, "count": batch.tokens, "agreed": agreed}
 
 
 def divergence(
-    logits: Tensor, real: Tensor, taught: Iterable[tuple[slice, Tensor]], temperature: float = 1.0
+    logits: Tensor,
+    real: Tensor,
+    taught: Iterable[tuple[slice, Tensor]],
+    temperature: float = 1.0,
+    lengths: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum over the real positions of KL(teacher || student), times the temperature squared; and how often both agree.
 
@@ -60,8 +69,9 @@ def divergence(
         real: bool (B, L), False at padding.
         taught: rows of B and the teacher's logits (b, L, V) there, part after part.
         temperature: of both distributions. Its square keeps the gradient as large as at 1.
+        lengths: B numbers of real positions, where the program knows them; else a device is asked.
     """
-    return _Divergence.apply(logits, real, taught, temperature)
+    return _Divergence.apply(logits, real, taught, temperature, lengths)
 
 
 class _Divergence(torch.autograd.Function):
@@ -69,29 +79,37 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, real: Tensor, taught: Iterable[tuple[slice, Tensor]], temperature: float
+        ctx: Any,
+        logits: Tensor,
+        real: Tensor,
+        taught: Iterable[tuple[slice, Tensor]],
+        temperature: float,
+        lengths: Sequence[int] | None,
     ) -> tuple[Tensor, Tensor]:
         total = torch.zeros((), device=logits.device)
         agreed = torch.zeros((), dtype=torch.long, device=logits.device)
         # In fp16 a gradient that the loss scale has not enlarged yet would vanish.
         kept = torch.float32 if logits.dtype == torch.float16 else logits.dtype
-        gradient = torch.zeros_like(logits, dtype=kept) if ctx.needs_input_grad[0] else None
+        gradient = logits.new_zeros(logits.shape, dtype=kept) if ctx.needs_input_grad[0] else None
         for rows, teacher in taught:
-            here = real[rows]
-            own, theirs = (each[here].float() / temperature for each in (logits[rows], teacher))  # (k, V)
+            here = places_where(real[rows], None if lengths is None else sum(lengths[rows]))  # (k,)
+            own, theirs = (
+                each.flatten(0, 1).index_select(0, here).float() / temperature for each in (logits[rows], teacher)
+            )  # (k, V)
             agreed += (own.argmax(dim=-1) == theirs.argmax(dim=-1)).sum()
             own, theirs = own.log_softmax(dim=-1), theirs.log_softmax(dim=-1)
             wanted = theirs.exp()
             # A token that the teacher rules out asks for nothing, whatever the student makes of it.
             total += (wanted * (theirs - own)).masked_fill(wanted == 0, 0).sum() * temperature**2
             if gradient is not None:
-                gradient[rows][here] = ((own.exp() - wanted) * temperature).to(kept)
+                own = ((own.exp() - wanted) * temperature).to(kept)
+                gradient[rows].view(-1, own.size(1)).index_copy_(0, here, own)
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype
         ctx.mark_non_differentiable(agreed)
         return total, agreed
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * gradients[0]).to(ctx.dtype), None, None, None
+        return (gradient * gradients[0]).to(ctx.dtype), None, None, None, None
