@@ -63,7 +63,8 @@ class SpeechDataset(Dataset[dict[str, Any]]):
     and True at padding (`.`). In square brackets what only some objectives ask for.
 
         id (B,)  nsentences  ntokens  prefix: B lists of ids  reference, language, in stage 2 task: B texts or None
-        source_lengths, text_lengths, [llm_text_lengths], learned_lengths: B numbers, so that nobody asks the device for them
+        source_lengths, text_lengths, [llm_text_lengths]: B numbers, so that nobody asks the device for them
+        learned_lengths: B numbers of tokens, in stage 2
         target (B, L), None where no row has a text
         net_input:
             both stages

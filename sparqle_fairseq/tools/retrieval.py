@@ -105,9 +105,10 @@ def similarity_matrix(model: Any, dataset: SpeechDataset, batch_size: int) -> tu
 
     similarities = np.empty((len(dataset), len(first)), np.float32)
     for rows in batches(dataset.ordered_indices().tolist(), "recordings"):
-        sample = to_device(dataset.collater([dataset[i] for i in rows]), device)
-        net_input = sample["net_input"]
-        speech = model.encode_speech(net_input["source"], net_input["padding_mask"])
+        sample = dataset.collater([dataset[i] for i in rows])
+        net_input = to_device(sample["net_input"], device)
+        heard = model.hear(net_input["source"], net_input["padding_mask"], sample["source_lengths"])
+        speech = model.encode_speech(*heard)
         queries = model.adapter.qformer.query(
             model.adapter.qformer.read_speech(speech.values, speech.padding_mask)
         )  # (B, Q, H)
@@ -117,7 +118,7 @@ def similarity_matrix(model: Any, dataset: SpeechDataset, batch_size: int) -> tu
             torch.ones((), device=device),
             queries.padding_mask,
         )
-        similarities[sample["id"].cpu().numpy()] = cosines.cpu().numpy()
+        similarities[sample["id"].numpy()] = cosines.cpu().numpy()
     if not np.isfinite(similarities).all():
         raise SparqleError("the model gives similarities that are no numbers; its training went wrong")
     return similarities, np.array(place)[:, None] == np.arange(len(first))[None, :]

@@ -13,6 +13,6 @@ if os.environ.get("SPARQLE_PRETEND_DEVICE"):
     from pretend import register
 
     register()
-    collect_ignore = ["test_apart.py"]
+    collect_ignore = ["test_apart.py", "test_precisions.py"]
 else:
-    collect_ignore = ["test_pretend.py", "test_steps.py", "test_generation.py"]
+    collect_ignore = ["test_pretend.py", "test_steps.py", "test_generation.py", "test_uses.py"]

@@ -63,6 +63,7 @@ class Step:
     loss: float
     norm: float
     seen: Watch = field(default_factory=Watch)
+    searched: int = 0  # tokens of the longest answer that was searched for
 
 
 def step_here(built: SimpleNamespace, sample: Any) -> Step:
@@ -79,11 +80,29 @@ def step_here(built: SimpleNamespace, sample: Any) -> Step:
 
 def step_there(device: Any, built: SimpleNamespace, sample: Any) -> Step:
     """An update by fairseq's trainer on the device."""
-    with trainer_on(device, built) as trainer:
+    found: list[Any] = []
+    with trainer_on(device, built) as trainer, answers_noted(built.task, found):
         trainer._dummy_batch = sample
         with device_watch() as seen:
             log = trainer.train_step([sample])
-        return Step(float(log["loss"]), float(metrics.get_meter("train", "gnorm").avg), seen)
+        searched = max((each.tokens.size(2) for each in found), default=0)
+        return Step(float(log["loss"]), float(metrics.get_meter("train", "gnorm").avg), seen, searched)
+
+
+@contextmanager
+def answers_noted(task: Any, found: list[Any]) -> Iterator[None]:
+    """Put what objectives search for in each step (`Candidates`) into `found`."""
+    if not hasattr(task, "candidates"):
+        yield
+        return
+    usual = task.candidates
+
+    def noted(sample: Any) -> Any:
+        found.append(usual(sample))
+        return found[-1]
+
+    with mock.patch.object(task, "candidates", noted):
+        yield
 
 
 def steps(arguments: list[str], split: str) -> tuple[Step, Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import warm
 from commands import PACKAGE, ROOT, environment
 
@@ -9,8 +10,9 @@ CODE = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
 OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
 
 
-def test_everything_on_the_pretend_device():
-    words = ["-c", CODE, "tests/device", *OPTIONS]
+@pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
+def test_everything_on_the_pretend_device(which):
+    words = ["-c", CODE, "tests/device", *OPTIONS, "-m", which]
     done = warm.run(words, ROOT, environment() | {"SPARQLE_PRETEND_DEVICE": "1"}, first=PACKAGE)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "passed" in done.stdout or "100%" in done.stdout, done.stdout
