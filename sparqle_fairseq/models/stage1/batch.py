@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparqle_fairseq.gather import gather_rows
-from sparqle_fairseq.models.places import places_where
+from sparqle_fairseq.models.qformer.places import places_where
 from sparqle_fairseq.models.qformer.qformer import SpeechMemory
 from sparqle_fairseq.models.stage1.losses import similarity
 

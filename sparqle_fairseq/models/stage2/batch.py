@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparqle_fairseq.models.places import places_where
+from sparqle_fairseq.models.qformer.places import places_where
 from sparqle_fairseq.models.stage2.candidates import Candidates
 from sparqle_fairseq.models.stage2.prompted import prompt_of_text
 

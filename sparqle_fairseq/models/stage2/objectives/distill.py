@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.places import places_where
+from sparqle_fairseq.models.qformer.places import places_where
 from sparqle_fairseq.models.stage2.batch import Stage2Batch
 from sparqle_fairseq.models.stage2.objectives.base import Objective, Sums
 from sparqle_fairseq.models.stage2.objectives.registry import register_objective
