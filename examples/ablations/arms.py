@@ -11,7 +11,8 @@ class Arm:
 
     `generation` is for fairseq-generate. An option `{llm}` becomes the LLM's folder, `{own}` the manifest of
     transcripts, and of translations that the LLM itself has written on reading these. With `own_shape` the shape
-    stands in the place of the corpus's own, and not beside it.
+    stands in the place of the corpus's own, and not beside it. `hears` is for an encoder that learns: training reads
+    the recordings, and not what the frozen encoder made of them.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Arm:
     shape: tuple[object, ...] = ()
     generation: tuple[object, ...] = ()
     own_shape: bool = False
+    hears: bool = False
 
 
 TO_LLM = ("--objective", "llm-ctc", "--llm", "{llm}")
@@ -42,11 +44,26 @@ def plain(name: str, *shape: object, stage2: tuple[object, ...] = ()) -> Arm:
     return Arm(name, TO_LLM, stage2, ("--projector", "scaled", "--adapter", *shape), own_shape=True)
 
 
+def windows(name: str, objective: str, *shape: object) -> Arm:
+    """Queries that are as many as the speech is long, in windows of one length or of a token each."""
+    return Arm(name, ("--objective", objective, "--llm", "{llm}"), shape=("--projector", "scaled", *shape))
+
+
+def learning_encoder(name: str, *encoder: object) -> Arm:
+    """An encoder that goes on learning in both stages, at a tenth of the adapter's rate."""
+    slowly = ("--encoder-lr", 2e-4)
+    return Arm(name, (*TO_LLM, *slowly), slowly, (*BEST_SHAPE, *encoder), hears=True)
+
+
 def regression(weight: float, *more: object) -> Arm:
     name = " ".join([f"regression, {weight:g}", *(str(word).removeprefix("--llm-regression-") for word in more)])
     objective = ("--objective", f"llm-ctc+{weight:g}*llm-regression", "--llm", "{llm}")
     return Arm(name, (*objective, *more), shape=BEST_SHAPE)
 
+
+CONV = plain("conv by 8", "conv", "--speech-stride", 8, "--hidden-size", 180)
+TRANSCRIPT_FIRST = ("--answer", "transcript-first")
+ROOM_FOR_BOTH = ("--max-len-b", 80)
 
 # The first arm of a group is what the others are compared with.
 GROUPS: dict[str, tuple[Arm, ...]] = {
@@ -102,7 +119,7 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         plain("stack of 4", "stack", "--speech-stride", 4, "--ffn-size", 830),
         plain("stack of 8", "stack", "--speech-stride", 8, "--ffn-size", 460),
         plain("conv by 4", "conv", "--speech-stride", 4, "--hidden-size", 240),
-        plain("conv by 8", "conv", "--speech-stride", 8, "--hidden-size", 180),
+        CONV,
         plain("ctc encoder by 4", "ctc", "--speech-stride", 4, stage2=("--compress-queries",)),
     ),
     # Queries drawn to the embeddings of the tokens that they speak for, with and without a margin; and whether points
@@ -115,12 +132,35 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         regression(1, "--llm-regression-distance", "cosine"),
         replace(regression(1), name="regression, 1, compressed", stage2=("--compress-queries",)),
     ),
+    # Where queries look: in all of the sentence, in windows of one length, in windows that end where tokens do.
+    "windows": (
+        LLM_CTC_IN_BEST_SHAPE,
+        windows("windows of 0.16 s", "llm-ctc", "--query-window-seconds", 0.16, "--queries-per-window", 1),
+        windows("windows of 0.32 s, 2 queries", "llm-ctc", "--query-window-seconds", 0.32, "--queries-per-window", 2),
+        windows(
+            "windows by CTC",
+            "llm-ctc+frame-ctc",
+            *("--query-windows", "ctc", "--query-window-seconds", 0.08, "--queries-per-window", 1),
+        ),
+        windows(
+            "windows by CTC, 2 queries",
+            "llm-ctc+frame-ctc",
+            *("--query-windows", "ctc", "--query-window-seconds", 0.08, "--queries-per-window", 2),
+        ),
+    ),
+    # The encoder learns, too. It runs in every update then, which the second arm pays for without a gain.
+    "encoder": (
+        LLM_CTC_IN_BEST_SHAPE,
+        Arm("from recordings, frozen", TO_LLM, shape=BEST_SHAPE, hears=True),
+        learning_encoder("encoder LoRA", "--encoder-lora", 8),
+        learning_encoder("encoder, upper layer", "--unfreeze-encoder-layers", 1),
+    ),
     # What stage 2 is asked for. Its training set has as many transcriptions as translations.
     "tasks": (
         LLM_CTC,
         Arm("1 transcription to 3 translations", TO_LLM, ("--task-ratio", "transcription=1,translation=3")),
         Arm("translations alone", TO_LLM, ("--task-ratio", "transcription=0,translation=1")),
-        Arm("transcript first", TO_LLM, ("--answer", "transcript-first"), generation=("--max-len-b", 80)),
+        Arm("transcript first", TO_LLM, TRANSCRIPT_FIRST, generation=ROOM_FOR_BOTH),
     ),
     # What stage 2 should learn from. The first three have translations into French, the others none but the LLM's own;
     # those are into every language, so that its zero-shot scores are of languages without a translation by a person.
@@ -134,13 +174,21 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         in_best_shape("distill, the LLM's own answers", "--objective", "distill", *OWN_ANSWERS),
         in_best_shape("answer+minimum-risk", "--objective", "answer+minimum-risk"),
         in_best_shape("both styles of answers", "--answer-mix", 0.5),
+        Arm("transcript first, 12 queries", TO_LLM, TRANSCRIPT_FIRST, BEST_SHAPE, ROOM_FOR_BOTH),
         Arm(
             "transcript first, with errors",
             TO_LLM,
-            ("--answer", "transcript-first", "--transcript-errors", 0.1),
+            (*TRANSCRIPT_FIRST, "--transcript-errors", 0.1),
             BEST_SHAPE,
-            ("--max-len-b", 80),
+            ROOM_FOR_BOTH,
         ),
+    ),
+    # The adapter that did best, with what did best in stage 2 behind the Q-Former.
+    "best": (
+        LLM_CTC_IN_BEST_SHAPE,
+        CONV,
+        replace(CONV, name="conv by 8, transcript first", stage2=TRANSCRIPT_FIRST, generation=ROOM_FOR_BOTH),
+        replace(CONV, name="conv by 8, the LLM's own answers", stage2=OWN_ANSWERS),
     ),
 }
 # Every arm, by its name.

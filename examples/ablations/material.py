@@ -36,28 +36,50 @@ def seconds_of_own_answers(folder: Path, llm: str) -> float:
 class Demo:
     """Synthetic speech, translated from English into French, and into languages that no training has."""
 
-    groups = ("objectives", "losses", "shape", "best-shape", "adapters", "regression", "tasks", "stage2")
+    groups = (
+        "objectives",
+        "losses",
+        "shape",
+        "best-shape",
+        "adapters",
+        "regression",
+        "windows",
+        "encoder",
+        "tasks",
+        "stage2",
+        "best",
+    )
     llms = ("plain", "demo")
     # Score -> the split, the metric and the title of its column.
     scores: Mapping[str, tuple[str, str, str]] = {
         **{code: (f"test_{code}", "bleu", f"{language_name(code)} BLEU") for code in corpus.LANGUAGES},
+        **{
+            f"valid_{code}": (f"valid_{code}", "bleu", f"{language_name(code)} BLEU, valid")
+            for code in corpus.ZERO_SHOT
+        },
+        "shuffled": ("test_fr_shuffled", "bleu", "French, shuffled audio"),
         "wer": ("test_asr", "wer", "WER"),
     }
-    # Score that is the mean of others -> those, and its title. They get a table of their own.
-    means: Mapping[str, tuple[tuple[str, ...], str]] = {"zero": (corpus.ZERO_SHOT, "zero-shot BLEU, mean")}
+    # Score that is the mean of others -> those, and its title. They get a table of their own. By the one of valid, and
+    # not by test's, it is said which arm is the best.
+    means: Mapping[str, tuple[tuple[str, ...], str]] = {
+        "zero": (corpus.ZERO_SHOT, "zero-shot BLEU, mean"),
+        "valid": (tuple(f"valid_{code}" for code in corpus.ZERO_SHOT), "zero-shot, valid"),
+    }
     shape: tuple[object, ...] = ("--query-start", "monotonic")
 
     def prepare(self, folder: Path, seed: int, llm: str, started: float) -> None:
         """Everything that training starts from, where it is not there yet."""
+        model = demo.demo_llm(folder, seed) if llm == "demo" else demo.plain_llm(folder, seed, LLMS[llm])
         if not (folder / "features" / "valid_stage2.tsv").exists():
-            demo.prepare(folder, seed, started)
+            demo.prepare(folder, seed, started, model)
         missing = [split for split, _, _ in self.scores.values() if not (self.test(folder) / f"{split}.tsv").exists()]
         if missing:
             raise CommandFailed(
                 f"{folder} has no {', '.join(missing)}: an earlier demo made it; remove it, or give another --out"
             )
         if not (folder / LLMS[llm] / "config.json").exists():
-            run_together([demo.plain_llm(folder, seed, LLMS[llm])], started)
+            run_together([model], started)
         if not (folder / "features" / f"{own_answers(llm)}.tsv").exists():
             run_together([self._own_answers(folder, llm)], started)
 

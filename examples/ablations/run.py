@@ -30,8 +30,9 @@ from sparqle_fairseq.files import read_json  # noqa: E402
 
 ALL = "all"
 OWN = "{own}"  # stands for what the LLM writes; its time counts as training of stage 2
-# Options of stage 2 that are refused without a stage 1.
-USE_STAGE1 = {"--compress-queries", "--freeze-qformer"}
+TRAINED = "trained"  # an empty file beside a stage 1 that came to its end
+# Options that stage 2 refuses without a stage 1.
+USE_STAGE1 = {"--compress-queries", "--freeze-qformer", "--query-windows"}
 
 
 def main() -> None:
@@ -124,8 +125,10 @@ class Ablations:
         def filled(options: Sequence[object]) -> tuple[object, ...]:
             return tuple(named.get(option, option) for option in options)
 
+        recipe = self.corpus.recipe(data, seed)
         return replace(
-            self.corpus.recipe(data, seed),
+            recipe,
+            features=recipe.audio if arm.hears else recipe.features,
             out=out,
             llm=llm,
             stage1_updates=updates[0],
@@ -136,14 +139,14 @@ class Ablations:
         )
 
     def costs(self) -> dict[str, tuple[float, float]]:
-        """CPU seconds of an update of each stage, for all arms of all groups; measured once, on the first seed.
+        """CPU seconds of an update of each stage, for the arms that are asked for; measured once, on the first seed.
 
         Arms that were added since then are measured beside one that is known, whose seconds are the measure.
         """
         path = self.folder / "costs.json"
         known: dict[str, tuple[float, float]] = read_json(path) if path.exists() else {}
         arms = {arm.name: arm for group in self.corpus.groups for arm in GROUPS[group]}
-        new = [name for name in arms if name not in known]
+        new = [arm.name for arm in self.arms if arm.name not in known]
         if not new:
             return known
         beside = next((name for name in arms if name in known and known[name][0]), None)
@@ -151,21 +154,24 @@ class Ablations:
         for name in [*new, *([beside] if beside else [])]:
             trainings |= self.updates_of(arms[name])
         found = costs_of_updates(trainings)
-        scales = [known[beside][i] / found[f"{i + 1} {beside}"] if beside else 1.0 for i in range(2)]
-        known |= {name: (scales[0] * found.get(f"1 {name}", 0.0), scales[1] * found[f"2 {name}"]) for name in new}
+        first = {name: f"1 {self.first_of(arm).name}" for name, arm in arms.items()}
+        scales = (
+            (known[beside][0] / found[first[beside]], known[beside][1] / found[f"2 {beside}"]) if beside else (1, 1)
+        )
+        known |= {name: (scales[0] * found.get(first[name], 0.0), scales[1] * found[f"2 {name}"]) for name in new}
         write_json(path, known)
         return known
 
     def updates_of(self, arm: Arm) -> dict[str, Sequence[object]]:
-        """The trainings whose updates are measured: `1 <name>` where it has a stage 1, and `2 <name>`."""
+        """The trainings whose updates are measured: `1 <first of its stage 1>` where it has one, and `2 <name>`."""
         first = self.args.seeds[0]
         folder = self.folder / "cost"
         trainings: dict[str, Sequence[object]] = {}
         if arm.stage1 is not None:
-            trainings[f"1 {arm.name}"] = self.recipe(arm, first, folder, (1, 1)).stage1().words
+            trainings[f"1 {self.first_of(arm).name}"] = self.recipe(arm, first, folder, (1, 1)).stage1().words
         # Stage 2 costs the same from a new adapter as from a trained one, but options that use what stage 1 has
         # learned ask for one: one update of stage 1 will do.
-        if USE_STAGE1 & set(arm.stage2):
+        if USE_STAGE1 & {*arm.shape, *arm.stage2}:
             once = self.recipe(arm, first, folder / arm.name.replace(" ", "_"), (1, 1))
             self.call(once.stage1())
             trainings[f"2 {arm.name}"] = once.stage2().words
@@ -190,7 +196,7 @@ class Ablations:
         updates = (round(seconds * share / first) if share else 0, round(left / second))
         recipe = self.recipe(arm, seed, out, updates)
         if arm.stage1 is not None:
-            self.call(recipe.stage1())
+            self.train_stage1(arm, seed, recipe)
         self.call(recipe.stage2(pretrained=arm.stage1 is not None))
         tested = replace(recipe, audio=self.corpus.test(self.data(seed)))
         for split, metric, _ in self.corpus.scores.values():
@@ -204,8 +210,27 @@ class Ablations:
         print(f"{arm.name}, seed {seed}: {found}", flush=True)
         return found
 
+    def first_of(self, arm: Arm) -> Arm:
+        """The first arm with the same stage 1, which is measured and trained once for all that have it."""
+        arms = (other for group in self.corpus.groups for other in GROUPS[group])
+        return next(other for other in arms if _stage1(other) == _stage1(arm))
+
+    def train_stage1(self, arm: Arm, seed: int, recipe: Recipe) -> None:
+        """Stage 1 of an arm, where no other arm has trained it; `recipe.out` / "stage1" holds it or leads to it."""
+        place = self.folder / self.first_of(arm).name.replace(" ", "_") / f"seed{seed}"
+        if not (place / "stage1" / TRAINED).exists():
+            self.call(replace(recipe, out=place).stage1())
+            (place / "stage1" / TRAINED).touch()
+        if place != recipe.out and not (recipe.out / "stage1").exists():
+            (recipe.out / "stage1").symlink_to((place / "stage1").resolve())
+
     def call(self, command: Command) -> None:
         run_together([command], self.started)
+
+
+def _stage1(arm: Arm) -> tuple[object, ...]:
+    """What stage 1 of an arm is made of."""
+    return arm.stage1, arm.shape, arm.own_shape, arm.hears
 
 
 if __name__ == "__main__":

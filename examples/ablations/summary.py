@@ -85,10 +85,10 @@ def draw(scores: Mapping[str, Sequence[Mapping[str, float]]], path: Path, column
             values = [run[column] for run in scores[name]]
             axis.plot(values, [row] * len(values), "o", color="tab:blue", alpha=0.7)
             axis.plot([mean(values)] * 2, [row - 0.3, row + 0.3], color="tab:orange", linewidth=2)
-        axis.set_title(title)
+        axis.set_title(title, fontsize="medium")
         axis.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(names) - 0.5, -0.5)  # the first arm on top
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

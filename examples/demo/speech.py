@@ -155,6 +155,7 @@ def main() -> None:
         "valid_stage2": (valid, ("en", *SEEN)),
     }
     for name, lang in {"asr": "en", **dict(zip(LANGUAGES, LANGUAGES, strict=True))}.items():
+        manifests[f"valid_{name}"] = (valid, (lang,))
         manifests[f"test_{name}"] = (test, (lang,))
         manifests[f"test_{name}_shuffled"] = (shuffled, (lang,))
     for name, (utterances, languages) in manifests.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -113,7 +114,8 @@ def test_one_command_ends_with_a_table_of_each_group_and_one_of_all(tmp_path, mo
     def train(arm, seed, _costs):
         trained.append((arm.name, seed))
         zero = {"de": 20.0, "es": 25.0, "ja": 30.0, "zero": 25.0}
-        return {"fr": 40.0 + seed, **zero, "wer": 30.0, "stage1_updates": 30, "stage2_updates": 70}
+        zero |= {"valid_de": 21.0, "valid_es": 26.0, "valid_ja": 31.0, "valid": 26.0}
+        return {"fr": 40.0 + seed, **zero, "shuffled": 1.0, "wer": 30.0, "stage1_updates": 30, "stage2_updates": 70}
 
     monkeypatch.setattr(ablations, "costs", lambda: dict.fromkeys(ARMS, (0.1, 0.1)))
     monkeypatch.setattr(ablations, "train_and_score", train)
@@ -134,6 +136,8 @@ def test_every_arm_of_a_corpus_becomes_commands_with_its_own_folders(name, tmp_p
     for arm in ablations.arms:
         recipe = ablations.recipe(arm, 1, tmp_path / "arm", (3, 5))
         line = recipe.stage2(pretrained=arm.stage1 is not None).line
+        data = tmp_path / "seed1" / ("manifests" if arm.hears else "features")
+        assert f"fairseq-train {data} " in line, "an encoder that learns hears recordings"
         assert f"--llm {tmp_path}/seed1/llm_plain" in line
         assert f"--save-dir {tmp_path}/arm/stage2" in line
         assert "--max-update 5" in line
@@ -146,7 +150,9 @@ def test_data_of_an_earlier_demo_is_refused_before_anything_is_trained(tmp_path)
     for split in ("features/valid_stage2", "manifests/test_asr", "manifests/test_fr", "manifests/test_de"):
         (tmp_path / split).parent.mkdir(exist_ok=True)
         (tmp_path / f"{split}.tsv").touch()
-    with pytest.raises(RUNNER.CommandFailed, match="has no test_es, test_ja: an earlier demo made it; remove it"):
+    with pytest.raises(
+        RUNNER.CommandFailed, match=r"has no test_es, test_ja, valid_de, .*: an earlier demo made it; remove it"
+    ):
         CORPORA["demo"].prepare(tmp_path, 1, "plain", 0.0)
 
 
@@ -185,3 +191,48 @@ def test_an_arm_that_is_added_later_is_measured_in_the_seconds_of_those_before(t
     assert found["none, 12 queries, scaled"] == pytest.approx((0.0, 0.1))
     assert found["sparqle"] == [0.1, 0.2]
     assert ablations.costs() == json.loads(json.dumps(found)), "nothing is measured again"
+
+
+def test_only_the_arms_that_are_asked_for_are_measured_and_a_shared_stage1_once(tmp_path, monkeypatch):
+    args = SimpleNamespace(data="demo", group="stage2", llm="plain", out=tmp_path, seeds=[1], seconds=120)
+    names = ("12 queries, scaled projector", "distill", "stack of 8")
+    ablations = Ablations(args, {"some": [ARMS[name] for name in names]})
+
+    def costs(trainings):
+        assert sorted(trainings) == sorted(
+            ["1 12 queries, scaled projector", "1 stack of 8", *(f"2 {name}" for name in names)]
+        )
+        return {name: 0.5 if name.endswith("distill") else 0.1 for name in trainings}
+
+    monkeypatch.setattr(RUNNER, "costs_of_updates", costs)
+    assert ablations.costs() == {names[0]: (0.1, 0.1), names[1]: (0.1, 0.5), names[2]: (0.1, 0.1)}
+
+
+def test_arms_with_the_same_stage1_train_it_once_a_seed(tmp_path, monkeypatch):
+    args = SimpleNamespace(
+        data="demo", group="stage2", llm="plain", out=tmp_path, seeds=[1], seconds=120, stage1_share=1 / 3
+    )
+    arms = [ARMS["12 queries, scaled projector"], ARMS["distill"], ARMS["stack of 8"]]
+    ablations = Ablations(args, {"some": arms})
+    trained = []
+
+    def call(command):
+        if command.name.startswith("stage"):
+            folder = Path(command.words[command.words.index("--save-dir") + 1])
+            trained.append(folder.relative_to(tmp_path / "plain").as_posix())
+            (folder / "checkpoint_last.pt").parent.mkdir(parents=True)
+            (folder / "checkpoint_last.pt").write_text(str(folder))
+
+    def scores(files):
+        return {split: {metric: SimpleNamespace(value=1.0) for metric in ("bleu", "wer")} for split in files}
+
+    monkeypatch.setattr(ablations, "call", call)
+    monkeypatch.setattr(RUNNER, "read_scores", scores)
+    for arm in arms:
+        ablations.train_and_score(arm, 1, {arm.name: (0.1, 0.1) for arm in arms})
+    shared, distill, stack = "12_queries,_scaled_projector/seed1", "distill/seed1", "stack_of_8/seed1"
+    assert trained == [f"{arm}/{part}" for arm, part in (
+        (shared, "stage1"), (shared, "stage2"), (distill, "stage2"), (stack, "stage1"), (stack, "stage2"),
+    )]  # fmt: skip
+    handed_over = (tmp_path / "plain" / distill / "stage1" / "checkpoint_last.pt").read_text()
+    assert handed_over == str(tmp_path / "plain" / shared / "stage1")
