@@ -23,8 +23,15 @@ from sparqle_fairseq.errors import SparqleError
 @click.option("--adapter", default="qformer", show_default=True, help="what reads the speech, as in training")
 @click.option("--queries", type=int, help="queries of the Q-Former, if not those of --arch")
 @click.option("--speech-stride", type=int, help="of another adapter: encoder frames in an output")
-@click.option("--hours", type=float, required=True, help="hours of audio")
-@click.option("--mean-seconds", type=float, default=12.3, show_default=True, help="length of an utterance")
+@click.option("--hours", type=float, help="hours of audio")
+@click.option("--mean-seconds", type=float, help="length of an utterance  [default: 12.3]")
+@click.option(
+    "--manifest",
+    "manifests",
+    multiple=True,
+    metavar="TSV",
+    help="in place of both: what is trained on; its memory is told, too. May come more than once",
+)
 @click.option("--gpus", type=int, default=1, show_default=True)
 @click.option("--gpu-memory", type=float, help="GB of one GPU, to be told where a stage does not fit")
 @click.option(
@@ -51,6 +58,10 @@ def command(
     vocab: int,
     queries: int | None,
     speech_stride: int | None,
+    hours: float | None,
+    mean_seconds: float | None,
+    manifests: tuple[str, ...],
+    from_store: bool,
     gpu_memory: float | None,
     max_tokens: int,
     max_tokens_stage2: int,
@@ -69,18 +80,29 @@ def command(
     from sparqle_fairseq.tools.plan.parts import LLMSize
     from sparqle_fairseq.tools.plan.plan import Run, plan
     from sparqle_fairseq.tools.plan.report import as_dictionary, misfits, show
+    from sparqle_fairseq.tools.plan.rows import rows_of
 
     if llm and llm_params:
         raise SparqleError("--llm and --llm-params are two ways to say the same; give one of them")
     if steps_per_second is not None and not steps_per_second > 0:
         raise SparqleError(f"--steps-per-second {steps_per_second:g} must be above 0")
+    if not manifests and hours is None:
+        raise SparqleError("how much audio there is was not said; give --manifest, or --hours")
+    if manifests and (hours is not None or mean_seconds is not None):
+        given_too = "--hours" if hours is not None else "--mean-seconds"
+        raise SparqleError(f"--manifest says how long utterances are, and {given_too} too; give one of them")
+    rows = rows_of(manifests) if manifests else None
+    if rows is not None:
+        hours, mean_seconds, from_store = rows.hours, rows.mean_seconds, from_store or rows.features
     size = LLMSize(llm_params, llm_width, llm_layers, vocab) if llm_params else None
     shape = tuple((name, value) for name, value in (("queries", queries), ("speech_stride", speech_stride)) if value)
-    run = Run(llm=llm or size, qformer=shape, max_tokens=(max_tokens, max_tokens_stage2), **given)
+    given |= {"hours": hours, "mean_seconds": 12.3 if mean_seconds is None else mean_seconds}
+    tokens = (max_tokens, max_tokens_stage2)
+    run = Run(llm=llm or size, qformer=shape, max_tokens=tokens, from_store=from_store, **given)
     found = plan(run)
     if as_json:
-        click.echo(json.dumps(as_dictionary(found, steps_per_second), indent=2))
+        click.echo(json.dumps(as_dictionary(found, steps_per_second, rows), indent=2))
     else:
-        show(found, run, steps_per_second)
+        show(found, run, steps_per_second, rows)
     for sentence in misfits(found, gpu_memory):
         click.echo(f"warning: {sentence}", err=True)

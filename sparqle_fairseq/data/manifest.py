@@ -98,6 +98,16 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.n_frames)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory: of the files, of where their cells end, and of lengths; what columns share counts once."""
+        bounds = [array for column in self._columns.values() for array in (column.before, column.end)]
+        arrays = [self.n_frames, *bounds, *(() if self._lines is None else (self._lines,))]
+        owners = [array if array.base is None else array.base for array in arrays]
+        texts = [column.data for column in self._columns.values()]
+        numbers = {id(owner): int(owner.nbytes) for owner in owners}
+        return sum(numbers.values()) + sum({id(text): len(text) for text in texts}.values())
+
     def id(self, i: int) -> str:
         return self._columns["id"].text(self._index(i))
 

@@ -429,6 +429,30 @@ def peak_bytes(path: Path) -> int:
         tracemalloc.stop()
 
 
+def test_bytes_are_those_of_the_files_and_of_where_cells_end(tmp_path: Path) -> None:
+    rows, columns = 1000, 8
+    size = save_many(tmp_path / "m.tsv", rows)
+    assert read_manifest(tmp_path / "m.tsv").nbytes == size + rows * (4 * (columns + 1) + 8)
+    labels = "".join(f"text {i}\n" for i in range(rows))
+    path = hubert(tmp_path, labels=labels)
+    listed = save(tmp_path, "/root\n" + "".join(f"{i}.wav\t5\n" for i in range(rows)), "h.tsv")
+    assert path == listed
+    # Three ends of two columns, the id's own end, both ends of the labels, and the lengths.
+    expected = os.path.getsize(path) + len(labels) + rows * 4 * (3 + 1 + 2) + rows * 8
+    assert read_manifest(path).nbytes == expected
+
+
+def test_bytes_are_what_reading_leaves_in_memory(tmp_path: Path) -> None:
+    save_many(tmp_path / "m.tsv", 20_000)
+    tracemalloc.start()
+    try:
+        manifest = read_manifest(tmp_path / "m.tsv")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held == pytest.approx(manifest.nbytes, rel=0.02)
+
+
 def test_loading_keeps_no_object_per_row(tmp_path: Path) -> None:
     """Against a list of dictionaries, which is what a reader with Python objects per row would build."""
     path = tmp_path / "m.tsv"

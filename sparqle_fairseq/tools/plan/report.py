@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sparqle_fairseq.tools.plan.plan import Plan, Run, Stage
+from sparqle_fairseq.tools.plan.rows import Rows
 
 # Row -> its bytes in a stage.
 MEMORY_ROWS = {
@@ -19,7 +20,7 @@ MEMORY_ROWS = {
 }
 
 
-def as_dictionary(plan: Plan, steps_per_second: float | None = None) -> dict[str, Any]:
+def as_dictionary(plan: Plan, steps_per_second: float | None = None, rows: Rows | None = None) -> dict[str, Any]:
     """For `--json`; sizes in bytes."""
     stages = []
     for stage in plan.stages:
@@ -27,10 +28,19 @@ def as_dictionary(plan: Plan, steps_per_second: float | None = None) -> dict[str
         if steps_per_second is not None:
             one["hours"] = stage.steps / steps_per_second / 3600
         stages.append(one)
-    return {"feature_store": plan.store, "stages": stages}
+    found: dict[str, Any] = {"feature_store": plan.store, "stages": stages}
+    if rows is not None:
+        memory = round(_rows_memory(plan, rows))
+        found["manifest"] = {"rows": rows.count, "hours": rows.hours, "memory": memory}
+    return found
 
 
-def show(plan: Plan, run: Run, steps_per_second: float | None = None) -> None:
+def _rows_memory(plan: Plan, rows: Rows) -> float:
+    """Bytes in a process, of the stage whose batches are smaller."""
+    return rows.memory(min(stage.batch for stage in plan.stages))
+
+
+def show(plan: Plan, run: Run, steps_per_second: float | None = None, rows: Rows | None = None) -> None:
     """Print the tables."""
     from rich.console import Console
     from rich.table import Table
@@ -59,7 +69,12 @@ def show(plan: Plan, run: Run, steps_per_second: float | None = None) -> None:
     row("  without optimizer", [size(stage.checkpoint_without_optimizer) for stage in plan.stages])
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"feature store of {run.hours:g} hours in fp16: {size(plan.store)}")
+    console.print(f"feature store of {run.hours:{'g' if rows is None else ',.1f'}} hours in fp16: {size(plan.store)}")
+    if rows is not None:
+        each = _rows_memory(plan, rows)
+        together = f"; {size(run.gpus * each)} in {run.gpus} processes" if run.gpus > 1 else ""
+        sentence = f"manifest of {rows.count:,} rows, {rows.hours:,.1f} hours: {size(each)} in a process"
+        console.print(f"{sentence}, which its data-loader workers share{together}", soft_wrap=True)
 
 
 def misfits(plan: Plan, gpu_memory: float | None) -> Iterator[str]:

@@ -17,10 +17,12 @@ from tiny_models import build_stage1
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sparqle_fairseq.cli.main import main
+from sparqle_fairseq.data.manifest import write_manifest
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.plan.parts import LLMSize, llm_config
-from sparqle_fairseq.tools.plan.plan import Plan, Run, Stage, _measured, plan
-from sparqle_fairseq.tools.plan.report import misfits
+from sparqle_fairseq.tools.plan.plan import RATE, Plan, Run, Stage, _measured, plan
+from sparqle_fairseq.tools.plan.report import misfits, size
+from sparqle_fairseq.tools.plan.rows import rows_of
 from sparqle_fairseq.tools.plan.tracing import Peak, peak_of, without_bytes
 
 SMALL = [
@@ -182,6 +184,51 @@ def test_an_llm_by_numbers_has_that_many_parameters():
 def test_impossible_runs_are_one_sentence(options, found, capsys):
     assert main(["plan", *SMALL, *options]) == 1
     assert found in capsys.readouterr().err
+
+
+def test_a_manifest_says_how_much_there_is_and_what_it_takes(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "train.tsv"
+    rows = ({"id": i, "audio": f"{i}.wav", "n_frames": 5 * RATE, "src_text": "a"} for i in range(7200))
+    write_manifest(path, rows, ("id", "audio", "n_frames", "src_text"))
+    asked = []
+
+    def quick(run: Run) -> Plan:
+        asked.append(run)
+        return Plan(0, (_measured(run, 0, torch.nn.Linear(10, 10), 0, torch.nn.Module(), Peak(5000), Peak()),))
+
+    monkeypatch.setattr("sparqle_fairseq.tools.plan.plan.plan", quick)
+    assert main(["plan", *SMALL]) == 0
+    without = [word for word in SMALL if word not in ("--hours", "10", "--mean-seconds", "5")]
+    words = ["plan", *without, "--manifest", str(path)]
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["manifest"]
+    assert asked[1] == asked[0]  # 10 hours are 7200 utterances of 5 s
+    assert told == {"rows": 7200, "hours": 10, "memory": round(rows_of([str(path)]).memory(8))}
+    assert main([*words, "--gpus", "4"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("manifest of 7,200 rows, 10.0 hours: ")
+    assert said.endswith(
+        f"in a process, which its data-loader workers share; {size(4 * told['memory'])} in 4 processes"
+    )
+
+
+def test_what_a_manifest_cannot_say_is_one_sentence(tmp_path, capsys):
+    missing, broken = tmp_path / "none.tsv", tmp_path / "broken.tsv"
+    broken.write_text("id\taudio\tn_frames\nu\tx.wav\tlong\n", encoding="utf-8")
+    for words, sentence in (
+        (["--manifest", str(missing)], f"error: {missing}: there is no such manifest; check the path"),
+        (["--manifest", str(broken)], f"error: {broken}:2 (utterance u): found 'long' in n_frames; write"),
+        (
+            ["--manifest", str(broken), "--hours", "3"],
+            "error: --manifest says how long utterances are, and --hours too",
+        ),
+        ([], "error: how much audio there is was not said; give --manifest, or --hours"),
+    ):
+        assert main(["plan", *words]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(sentence)
+        assert said.count("\n") == 1
 
 
 def test_nothing_is_said_where_all_fits():

@@ -13,7 +13,7 @@ OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
 
 @pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
 def test_every_promise_of_the_plan(which):
-    words = ["-c", CODE, "tests/tools/plan/test_plan.py", "-m", which, *OPTIONS]
+    words = ["-c", CODE, "tests/tools/plan", "-m", which, *OPTIONS]
     for _ in range(2):  # a process that a signal has ended says nothing of the plan
         done = warm.run(words, ROOT, environment() | {"SPARQLE_PLAN_APART": "1"}, first=PACKAGE)
         if not (done.returncode < 0 or done.returncode > SIGNAL):
