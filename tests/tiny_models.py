@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +23,18 @@ PLAIN = {
 TINY = ["--hidden-size", "32", "--layers", "2", "--heads", "4", "--ffn-size", "64", "--queries", "6"]
 
 
+_parsed: dict[tuple[str, ...], Any] = {}
+
+
 def parse(arguments: list[str]) -> Any:
-    """fairseq-train's configuration of command-line arguments."""
+    """fairseq-train's configuration of command-line arguments: read once, and a copy each time."""
+    words = tuple(map(str, arguments))
+    if words not in _parsed:
+        _parsed[words] = _read(list(words))
+    return copy.deepcopy(_parsed[words])
+
+
+def _read(arguments: list[str]) -> Any:
     parser = options.get_training_parser()
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, arguments))
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +34,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _DummyPrivateUse1Hook
 
 NAME = "pretend"
@@ -170,7 +169,7 @@ _COPIES = {_ATEN.copy_.default, _ATEN._to_copy.default}
 
 def _carry_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """What an operation gives, with its devices checked and its waits counted."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    tensors = _tensors_in((args, kwargs))
     here = [tensor for tensor in tensors if isinstance(tensor, PretendTensor)]
     there = [tensor for tensor in tensors if not isinstance(tensor, PretendTensor)]
     wanted = kwargs.get("device")
@@ -187,12 +186,33 @@ def _carry_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             _note("waits", func)
     inner = {name: torch.device("cpu") if name == "device" and value is not None else value
              for name, value in kwargs.items()}  # fmt: skip
-    found = func(*tree_map(_held, args), **tree_map(_held, inner))
+    found = func(*_mapped(_held, args), **_mapped(_held, inner))
     if to_cpu:
         return args[0] if func is _ATEN.copy_.default else found
     number = not here and not there and isinstance(found, Tensor) and found.dim() == 0
-    wrapped = tree_map(lambda leaf: PretendTensor(leaf, number) if isinstance(leaf, Tensor) else leaf, found)
+    wrapped = _mapped(lambda leaf: PretendTensor(leaf, number) if isinstance(leaf, Tensor) else leaf, found)
     return return_and_correct_aliasing(func, args, kwargs, wrapped)
+
+
+# What an operation takes and gives is made of tuples, lists and dicts alone; torch's own walkers know every kind of
+# container, and would take most of the time of these tests.
+
+
+def _tensors_in(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [tensor for part in value for tensor in _tensors_in(part)]
+    return _tensors_in(list(value.values())) if isinstance(value, dict) else []
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with each leaf changed."""
+    if isinstance(value, tuple | list):
+        return type(value)([_mapped(change, part) for part in value])
+    if isinstance(value, dict):
+        return {name: _mapped(change, part) for name, part in value.items()}
+    return change(value)
 
 
 def _held(leaf: Any) -> Any:

@@ -63,8 +63,14 @@ def steps_of(found):
     return max(len(tokens) for row in found for tokens in row)
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-@pytest.mark.parametrize("stage", ["built", "first"])
+# The search is one for both stages, whose decoders differ.
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        *(("built", name) for name in SEARCHES),
+        *(pytest.param("first", name, marks=[] if name == "beam" else pytest.mark.long) for name in SEARCHES),
+    ],
+)
 def test_a_search_finds_the_same_and_waits_little(stage, name, request):
     own = request.getfixturevalue(stage)
     sample = batch(own, "test_fr" if stage == "built" else "test", range(4))
@@ -104,7 +110,7 @@ def test_options_of_decoding_find_the_same_and_wait_little(built, name, monkeypa
     assert len(seen.waits) <= searches * (WAITS_AT_START + WAITS_A_TOKEN * steps), seen
 
 
-@pytest.mark.parametrize("stage", ["built", "first"])
+@pytest.mark.parametrize("stage", ["built", pytest.param("first", marks=pytest.mark.long)])
 def test_an_ensemble_finds_the_same_and_waits_little(world, stage, request):
     own = request.getfixturevalue(stage)
     other = (build_stage2 if stage == "built" else build_stage1)(world)

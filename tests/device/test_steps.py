@@ -19,12 +19,7 @@ HEARD = [*WINDOWS, "--query-windows", "ctc"]
 MASKS = ["--time-masks", "1", "--time-mask-frames", "5", "--channel-masks", "1", "--channel-mask-width", "4"]
 STAGE1 = {
     "sparqle": [],
-    "stc": ["--objective", "stc"],
-    "stm": ["--objective", "stm"],
-    "stg": ["--objective", "stg"],
     "stg-outputs": ["--objective", "stg-outputs"],
-    "ctc": ["--objective", "ctc"],
-    "llm-ctc": ["--objective", "llm-ctc"],
     "llm-ctc, sampled": ["--objective", "llm-ctc", "--llm-ctc-sample", "50"],
     "llm-regression": ["--objective", "llm-ctc+0.5*llm-regression"],
     "adversarial": ["--objective", "sparqle+0.4*adversarial"],
@@ -37,7 +32,12 @@ STAGE1 = {
     "encoder with lora": ["--encoder-lora", "4"],
     "ctc adapter": ["--objective", "llm-ctc", *PLAIN["ctc"]],
 }
-STAGE1_LONG = {
+STAGE1_LONG = {  # of the sums above, each by itself, and what changes little of them
+    "stc": ["--objective", "stc"],
+    "stm": ["--objective", "stm"],
+    "stg": ["--objective", "stg"],
+    "ctc": ["--objective", "ctc"],
+    "llm-ctc": ["--objective", "llm-ctc"],
     "adversarial, hidden": ["--objective", "sparqle+0.4*adversarial", "--adversarial-input", "hidden"],
     "llm-regression, windows": ["--objective", "llm-ctc+0.5*llm-regression", *WINDOWS],
     "layers of the encoder": ["--unfreeze-encoder-layers", "1"],
@@ -65,7 +65,12 @@ STAGE2_LONG = {
 }
 # From a checkpoint of stage 1: options of both, then those of stage 2.
 FROM_STAGE1 = {"soft tokens": ([], ["--compress-queries", "--soft-tokens"])}
-FROM_STAGE1_LONG = {
+FROM_STAGE1_LONG = {  # of the sums above, each by itself, and what changes little of them
+    "stc": ["--objective", "stc"],
+    "stm": ["--objective", "stm"],
+    "stg": ["--objective", "stg"],
+    "ctc": ["--objective", "ctc"],
+    "llm-ctc": ["--objective", "llm-ctc"],
     "compressed": ([], ["--compress-queries"]),
     "ctc adapter": (PLAIN["ctc"], []),
     "windows of ctc": (HEARD, []),

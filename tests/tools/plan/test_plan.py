@@ -88,7 +88,7 @@ def test_what_the_backward_pass_keeps_counts_and_logits_are_told_apart():
 @pytest.fixture(scope="module")
 def small() -> dict[str, Any]:
     """The plan of a tiny run of both stages, as the command prints it."""
-    words = ["plan", *SMALL, *LLM, "--json", "--steps-per-second", "2", "--max-tokens-stage2", "320000"]
+    words = ["plan", *SMALL, *LLM, "--objective", "stg", "--json", "--steps-per-second", "2", "--max-tokens-stage2", "320000"]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         assert main([*words, "--gpu-memory", "0.05", "--update-freq", "2", "--gpus", "4"]) == 0
@@ -120,8 +120,9 @@ def test_a_stage_that_does_not_fit_is_one_sentence(small):
 @pytest.mark.parametrize("objective", ["sparqle", "stc+0.4*adversarial", "stg-outputs+ctc", "llm-ctc"])
 def test_trained_parameters_are_those_of_the_model_that_is_built(world, objective):
     llm = str(world.llm) if "llm-ctc" in objective else None
-    built = build_stage1(world, "--objective", objective, "--max-update", "9", *(["--llm", llm] if llm else []))
-    sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "ffn_size": 64, "queries": 6}
+    more = ["--objective", objective, "--max-update", "9", "--layers", "1", *(["--llm", llm] if llm else [])]
+    built = build_stage1(world, *more)
+    sizes = {"hidden_size": 32, "layers": 1, "heads": 4, "ffn_size": 64, "queries": 6}
     run = Run(
         "base", llm, objective, arch="tiny", qformer=tuple(sizes.items()), precision="fp32",
         max_tokens=(320000, 320000), mean_seconds=5, from_store=True,
@@ -141,9 +142,12 @@ def test_trained_parameters_are_those_of_the_model_that_is_built(world, objectiv
 def test_an_objective_that_needs_less_is_planned_with_less(capsys):
     memory = {}
     for objective in ("sparqle", "stg", "ctc", "llm-ctc"):
-        llm = LLM if objective == "llm-ctc" else []  # without one there is no stage 2 to plan
-        assert main(["plan", *SMALL, *llm, "--json", "--objective", objective]) == 0
-        memory[objective] = json.loads(capsys.readouterr().out)["stages"][0]["memory"]
+        llm = LLMSize(3e5, 64, 2, 1000) if objective == "llm-ctc" else None  # without one there is no stage 2 to plan
+        run = Run(
+            "base", llm, objective, arch="tiny", qformer=(("layers", 1),), max_tokens=(640000, 640000),
+            mean_seconds=5, from_store=True,
+        )  # fmt: skip
+        memory[objective] = plan(run).stages[0].memory
     assert memory["llm-ctc"] < memory["ctc"] < memory["sparqle"] > memory["stg"]
     assert main(["plan", *SMALL, "--objective", "llm-ctc"]) == 1
     assert "name the LLM with --llm" in capsys.readouterr().err
