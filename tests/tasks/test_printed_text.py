@@ -16,7 +16,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.scoring.outputs import read_generation
 from sparqle_fairseq.scoring.scores import score
 
-SMALL = ["--hidden-size", 32, "--layers", 1, "--heads", 4, "--ffn-size", 64, "--queries", 4]
+SMALL = ["--hidden-size", 32, "--layers", 1, "--heads", 4, "--ffn-size", 64, "--queries", 4, "--disable-validation"]
 CHINESE = ["渡船因为大雾晚点了", "今天天气很好。我们去公园吧", "请问车站怎么走"]
 
 
@@ -112,7 +112,7 @@ def test_the_score_is_of_text_by_the_language_of_the_row(world, trained, tmp_pat
         assert f"chrF2 = {sacrebleu.corpus_chrf(*texts).score:.2f} | 3 utterances | " in last_line(printed)
     else:
         expected = sacrebleu.corpus_bleu(*texts, tokenize="zh")
-        assert expected.score > 5
+        assert expected.score > sacrebleu.corpus_bleu(*texts).score, "split at its spaces, Chinese is one word"
         assert f"BLEU = {expected.score:.2f} " in last_line(printed)
         assert "|tok:zh|" in last_line(printed)
 

@@ -18,7 +18,9 @@ from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.data.feature_store import parse_entry
 from sparqle_fairseq.data.manifest import read_manifest, write_manifest
 from sparqle_fairseq.errors import SparqleError, sentence_of
+from sparqle_fairseq.models.encoders.registry import load_speech_encoder
 from sparqle_fairseq.models.encoders.stored_features import FeatureReader
+from sparqle_fairseq.models.identity import check_identity
 from sparqle_fairseq.tasks.loading import load_trained
 from sparqle_fairseq.tools.extract.plan import source_of
 
@@ -72,21 +74,20 @@ def runs(world, stores, tmp_path_factory):
     """Both stages: from audio, and from a store while there is no encoder to be found."""
     root = tmp_path_factory.mktemp("runs")
     hidden = world.encoder.with_suffix(".hidden")
+    # An epoch is one update: what is validated and saved after each of them is in no test.
+    once = ["--dropout", 0, "--batch-size", 32, "--lr", 1e-4, "--disable-validation", "--save-interval", 9]
     done = {}
     for name, source in (("audio", world), ("fp32", stores["fp32"])):
         if name != "audio":
             world.encoder.rename(hidden)
         try:
-            arguments = pretrain_arguments(source, root / name / "stage1", "--dropout", 0, "--batch-size", 32,
-                                           "--lr", 1e-4, updates=3)  # fmt: skip
+            arguments = pretrain_arguments(source, root / name / "stage1", *once, updates=3)
             if name != "audio":
                 place = arguments.index("--speech-encoder")
                 del arguments[place : place + 2]
             train_here(arguments)
-            train_here(finetune_arguments(
-                source, root / name / "stage2", "--dropout", 0, "--batch-size", 32, "--lr", 1e-4,
-                "--pretrained-adapter", root / name / "stage1" / "checkpoint_last.pt", updates=2,
-            ))  # fmt: skip
+            started = ["--pretrained-adapter", root / name / "stage1" / "checkpoint_last.pt"]
+            train_here(finetune_arguments(source, root / name / "stage2", *once, *started, updates=2))
         finally:
             if hidden.exists():
                 hidden.rename(world.encoder)
@@ -181,9 +182,9 @@ def otherwise(world, tmp_path, how) -> tuple[Path, list]:
     [
         ("encoder", "fingerprint"),
         ("layer", "layer"),
-        ("rate", "sample_rate"),
-        ("normalisation", "normalize"),
-        ("width", "width"),
+        pytest.param("rate", "sample_rate", marks=pytest.mark.long),
+        pytest.param("normalisation", "normalize", marks=pytest.mark.long),
+        pytest.param("width", "width", marks=pytest.mark.long),
     ],
 )
 def test_features_of_another_encoder_are_refused(world, runs, tmp_path, how, named):
@@ -199,6 +200,15 @@ def test_features_of_another_encoder_are_refused(world, runs, tmp_path, how, nam
     with pytest.raises(SparqleError, match=f"was trained with another speech encoder: its {first} was") as error:
         build_stage2_from(store, checkpoint)
     assert f"whose features {tmp_path / 'store'} holds; give the speech encoder" in str(error.value)
+
+
+@pytest.mark.parametrize(("how", "named"), [("rate", "sample_rate"), ("normalisation", "normalize")])
+def test_what_an_encoder_reads_belongs_to_its_identity(world, tmp_path, how, named):
+    """By which the features above are refused."""
+    changed, _ = otherwise(world, tmp_path, how)
+    own, other = (load_speech_encoder(str(path)).identity for path in (world.encoder, changed))
+    with pytest.raises(SparqleError, match=f"another speech encoder: its {named} was"):
+        check_identity({"speech encoder": own}, {"speech encoder": other})
 
 
 def build_stage2_from(source, checkpoint):
@@ -316,8 +326,6 @@ def test_waveforms_do_not_pass_a_store(stores):
 
 def test_an_old_checkpoints_identity_lacks_what_is_new():
     """Before sample_rate and normalize were part of it: what was not known then is not compared."""
-    from sparqle_fairseq.models.identity import check_identity
-
     old = {"speech encoder": {"path": "a", "width": 32, "layer": "last"}}
     new = {"speech encoder": {"path": "b", "width": 32, "layer": "last", "sample_rate": 16000, "normalize": True}}
     check_identity(old, new)

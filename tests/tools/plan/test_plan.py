@@ -88,10 +88,11 @@ def test_what_the_backward_pass_keeps_counts_and_logits_are_told_apart():
 @pytest.fixture(scope="module")
 def small() -> dict[str, Any]:
     """The plan of a tiny run of both stages, as the command prints it."""
-    words = ["plan", *SMALL, *LLM, "--objective", "stg", "--json", "--steps-per-second", "2", "--max-tokens-stage2", "320000"]
+    words = ["plan", *SMALL, *LLM, "--objective", "stg", "--json", "--steps-per-second", "2"]
+    words += ["--max-tokens-stage2", "320000", "--gpu-memory", "0.05", "--update-freq", "2", "--gpus", "4"]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        assert main([*words, "--gpu-memory", "0.05", "--update-freq", "2", "--gpus", "4"]) == 0
+        assert main(words) == 0
     return {**json.loads(out.getvalue()), "stderr": err.getvalue()}
 
 
