@@ -1,14 +1,18 @@
 """What does the search cost beside transformers' `generate`, and how does that grow?
 
 Both answer the same embeddings of prompts with the same random Llama, by as many tokens, and have to find the same
-texts. In "equal" every utterance gets 16 tokens, in "different" 8 to 24, so that some are done before others.
+texts. In "equal" every utterance gets 16 tokens, in "different" 8 to 24 (of the larger model 4 to 12), so that some
+are done before others.
+
+"The LLM's forward passes alone" are those of our search, with the cache, as many rows and positions each, and nothing
+else: no search over this LLM that reads as many beams is faster.
 
     python benchmarks/generation.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,14 +24,18 @@ from torch import Tensor
 import sparqle_fairseq
 from sparqle_fairseq.generate.limits import Limits
 from sparqle_fairseq.generate.search import SearchSettings, search
+from sparqle_fairseq.models.stage2.decoder import PromptedLLM
 
 BENCHMARK = Benchmark(
     name="generation",
     question="What does the search cost, for 8 utterances and a vocabulary of 49,152?",
     against="transformers' generate on the same embeddings, with the same texts as its answer",
-    minutes=30,
+    minutes=12,
 )
-UTTERANCES, PROMPT, VOCABULARY = 8, 64, 49_152
+UTTERANCES, PROMPT, TOKENS, VOCABULARY = 8, 64, 16, 49_152
+BATCHES, VOCABULARIES = (1, 4, 16), (4_096, 32_768, 262_144)  # of what grows
+# What the decoder reads of a batch; here the embeddings of the prompts are there already.
+NO_INPUT = dict.fromkeys(("source", "padding_mask", "prompt", "prompt_padding_mask"))
 
 
 @dataclass(frozen=True)
@@ -93,16 +101,38 @@ class Prompts:
 
 @torch.no_grad()
 def ours(llm: Any, prompts: Prompts, beam: int) -> list[list[int]]:
-    from sparqle_fairseq.models.stage2.decoder import PromptedLLM
-
     decoder = PromptedLLM(llm, lambda *_: (prompts.embeddings, prompts.seen))
-    given = dict.fromkeys(("source", "padding_mask", "prompt", "prompt_padding_mask"))
     most = prompts.tokens
     found = search(
-        decoder, given, SearchSettings(beam=beam), Limits(most, most, ["length"] * most.numel()), pad=llm.pad,
+        decoder, NO_INPUT, SearchSettings(beam=beam), Limits(most, most, ["length"] * most.numel()), pad=llm.pad,
         end=llm.end, keys=torch.arange(most.numel(), device=most.device),
     )  # fmt: skip
     return [row[0].tokens for row in found]
+
+
+def rows_of(llm: Any, run: Callable[[], object]) -> list[int]:
+    """How many rows each of the LLM's forward passes has in a run."""
+    rows: list[int] = []
+    hook = llm.register_forward_pre_hook(lambda _, given: rows.append(given[0].size(0)))
+    try:
+        run()
+    finally:
+        hook.remove()
+    return rows
+
+
+@torch.no_grad()
+def passes(llm: Any, prompts: Prompts, rows: Sequence[int]) -> None:
+    """The forward passes of a search: over the prompts, then over a token for each of so many rows."""
+    decoder = PromptedLLM(llm, lambda *_: (prompts.embeddings, prompts.seen))
+    _, state = decoder.start(NO_INPUT)
+    held = rows[0]
+    for count in rows[1:]:
+        columns = torch.arange(count, device=prompts.tokens.device)
+        if count != held:
+            state = decoder.reorder(state, columns * held // count)
+            held = count
+        _, state = decoder.step(columns, state)
 
 
 @torch.no_grad()
@@ -133,14 +163,15 @@ def theirs(llm: Any, prompts: Prompts, beam: int) -> list[list[int]]:
 def measure(settings: Settings) -> Result:
     sparqle_fairseq.register()
     rows: list[Row] = []
-    equal = torch.full((UTTERANCES,), 16)
-    different = torch.linspace(8, 24, UTTERANCES).long()
-    for shape, lengths in ((SMALL, {"equal": equal, "different": different}), (LARGER, {"different": different})):
-        llm = language_model(shape, VOCABULARY, settings.device)
-        for name, tokens in lengths.items():
-            prompts = Prompts.of(shape.width, tokens, settings.device)
-            for beam, goal in ((5, 0.5), (1, 0.9)):
-                rows += _case(llm, prompts, beam, f"{shape.name}, {_search(beam)}, {name} lengths", goal, settings)
+    models = {shape: language_model(shape, VOCABULARY, settings.device) for shape in (SMALL, LARGER)}
+    for shape, name, tokens in (
+        (SMALL, "equal lengths", (TOKENS, TOKENS)),
+        (SMALL, "different lengths", (TOKENS // 2, 3 * TOKENS // 2)),
+        (LARGER, "different lengths", (TOKENS // 4, 3 * TOKENS // 4)),
+    ):
+        prompts = Prompts.of(shape.width, torch.linspace(*tokens, UTTERANCES).long(), settings.device)
+        for beam, goal in ((5, 0.5), (1, 0.9)):
+            rows += _case(models[shape], prompts, beam, f"{shape.name}, {_search(beam)}, {name}", goal, settings)
     return Result(rows, _growth(settings))
 
 
@@ -153,21 +184,44 @@ def _case(llm: Any, prompts: Prompts, beam: int, case: str, goal: float, setting
     same = sum(a == b for a, b in zip(found, expected, strict=True))
     if same < len(found):
         raise RuntimeError(f"{case}: {len(found) - same} of {len(found)} texts are not transformers' own")
-    alone = prompts.alone()
+    rows = rows_of(llm, partial(ours, llm, prompts, beam))
     times = alternate(
         {
             "ours": partial(ours, llm, prompts, beam),
             "theirs": partial(theirs, llm, prompts, beam),
-            "alone": lambda: [ours(llm, one, beam) for one in alone],
+            "passes": partial(passes, llm, prompts, rows),
         },
-        settings.rounds,
-        settings.warm_ups,
-        settings.clock,
+        min(5, settings.rounds),
+        clock=settings.clock,
     )
     seconds = f"{times['ours']:.2f} against {times['theirs']:.2f} s"
     return [
         Row.spread(case, "time / theirs", times.ratio("ours", "theirs"), goal=goal, note=seconds),
-        Row.spread(case, "one at a time / as a batch", times.ratio("alone", "ours"), goal=4, at_least=True),
+        Row.spread(case, "the LLM's forward passes alone: time / theirs", times.ratio("passes", "theirs")),
+        *_one_at_a_time(llm, prompts, beam, case, rows, settings),
+    ]
+
+
+def _one_at_a_time(
+    llm: Any, prompts: Prompts, beam: int, case: str, rows: Sequence[int], settings: Settings
+) -> list[Row]:
+    each = [(one, rows_of(llm, partial(ours, llm, one, beam))) for one in prompts.alone()]
+    times = alternate(
+        {
+            "batch": partial(ours, llm, prompts, beam),
+            "alone": lambda: [ours(llm, one, beam) for one, _ in each],
+            "passes of the batch": partial(passes, llm, prompts, rows),
+            "passes alone": lambda: [passes(llm, one, own) for one, own in each],
+        },
+        min(3, settings.rounds),
+        warm_ups=0,
+        clock=settings.clock,
+    )
+    what = "one at a time / as a batch"
+    only = times.ratio("passes alone", "passes of the batch")
+    return [
+        Row.spread(case, what, times.ratio("alone", "batch"), goal=4, at_least=True),
+        Row.spread(case, f"the LLM's forward passes alone: {what}", only),
     ]
 
 
@@ -177,9 +231,9 @@ def _growth(settings: Settings) -> list[Growth]:
     over_batch: dict[str, list[tuple[float, float]]] = {}
     over_vocabulary: dict[str, list[tuple[float, float]]] = {}
     llm = language_model(SMALL, VOCABULARY, settings.device)
-    for count in (1, 4, 16, 64):
+    for count in BATCHES:
         _add(over_batch, llm, count, count, rounds, settings)
-    for vocabulary in (4_096, 16_384, 65_536, 262_144):
+    for vocabulary in VOCABULARIES:
         _add(over_vocabulary, language_model(SMALL, vocabulary, settings.device), vocabulary, 8, rounds, settings)
     unit = "milliseconds a step"
     return [
@@ -191,7 +245,7 @@ def _growth(settings: Settings) -> list[Growth]:
 def _add(
     lines: dict[str, list[tuple[float, float]]], llm: Any, x: float, count: int, rounds: int, settings: Settings
 ) -> None:
-    tokens = torch.full((count,), 8)
+    tokens = torch.full((count,), TOKENS // 2)
     prompts = Prompts.of(llm.width, tokens, settings.device)
     sides: Mapping[str, Any] = {
         "beam 5": partial(ours, llm, prompts, 5),
@@ -199,9 +253,9 @@ def _add(
         "greedy": partial(ours, llm, prompts, 1),
         "transformers, greedy": partial(theirs, llm, prompts, 1),
     }
-    times = alternate(sides, rounds, settings.warm_ups, settings.clock)
+    times = alternate(sides, rounds, clock=settings.clock)
     for name in sides:
-        lines.setdefault(name, []).append((x, 1000 * times[name] / 9))
+        lines.setdefault(name, []).append((x, 1000 * times[name] / (TOKENS // 2 + 1)))
 
 
 if __name__ == "__main__":
