@@ -50,7 +50,7 @@ def batch(device: str) -> tuple[Tensor, Tensor, Stage1Text]:
     padding_mask = torch.arange(longest)[None] >= torch.tensor(LENGTHS)[:, None]
     tokens = torch.randint(1000, VOCABULARY - 1, (BATCH, longest)).masked_fill(padding_mask, 0)
     keys = torch.arange(BATCH)
-    frames = torch.arange(FRAMES)[None] >= torch.tensor([600, 550, 500, 580])[:, None]
+    frames = torch.arange(FRAMES)[None] >= (torch.tensor([600, 550, 500, 580]) * FRAMES // 600)[:, None]
     values = torch.randn(BATCH, FRAMES, WIDTH)
     text = Stage1Text(*(each.to(device) for each in (tokens, padding_mask, keys, keys)))
     return values.to(device), frames.to(device), text

@@ -29,6 +29,7 @@ from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.qformer.dropout import Dropout, attend
 from sparqle_fairseq.models.qformer.frame_ctc import FrameCtc
 from sparqle_fairseq.models.qformer.front_end import DOWNSAMPLING, FrontEnd, stacked_width
+from sparqle_fairseq.models.qformer.layout import PADDED, Layout, Rows, layout_of
 from sparqle_fairseq.models.qformer.precision import LayerNorm, Linear
 from sparqle_fairseq.models.qformer.saved import can_be_made_again, computed_twice, thrifty
 from sparqle_fairseq.models.qformer.windows import fold_frames, joined_windows, own_window_mask, query_padding
@@ -145,17 +146,6 @@ class SpeechMemory(NamedTuple):
         whole = rows if self.rows is None else self.rows.index_select(0, rows)
         return SpeechMemory(self.key_values, self.keep.index_select(0, rows), self.windows, padding, whole)
 
-    def of_layer(self, index: int) -> KeyValue:
-        """Keys and values of a layer, each (B * N, heads, F, H / heads)."""
-        key, value = self.key_values[index]
-        return (key, value) if self.rows is None else (_picked(key, self.rows), _picked(value, self.rows))
-
-
-def _picked(whole: Tensor, rows: Tensor) -> Tensor:
-    picked, kept = whole.index_select(0, rows), whole.detach()
-    can_be_made_again(picked, lambda: kept.index_select(0, rows))
-    return picked
-
 
 class QueryOutput(NamedTuple):
     hidden: Tensor  # (B, Q, H), fp32 where the weights are half precision
@@ -190,15 +180,33 @@ class Attention(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.norm = LayerNorm(config.hidden_size, eps=BERT_NORM_EPS)
 
-    def key_value(self, source: Tensor) -> KeyValue:
-        """Keys and values of `source` (B, S, source_width)."""
-        return self._split(self.key(source)), self._split(self.value(source))
+    def key_value(self, source: Tensor, layout: Layout = PADDED, scaled_by: nn.LayerNorm | None = None) -> KeyValue:
+        """Keys and values (B, heads, S, H / heads) of `source`, which stands as `layout` says.
 
-    def forward(self, x: Tensor, key_value: KeyValue, keep: Tensor | None) -> Tensor:
-        """Attend from `x` (B, N, H); `keep` broadcasts to (B, heads, N, S) and is True where attending is allowed."""
+        With `scaled_by`, `source` is what that norm gives before its weight and bias, which join those of keys and
+        values. Its gradient then follows from theirs, without a product over the frames.
+        """
+        key, value = (_linear(part, source, scaled_by) for part in (self.key, self.value))
+        return self._split(layout.spread(key)), self._split(layout.spread(value))
+
+    def forward(
+        self,
+        x: Tensor,
+        key_value: KeyValue,
+        keep: Tensor | None,
+        *,
+        layout: Layout = PADDED,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from `x`, which stands as `layout` says, by default (B, N, H).
+
+        `keep` broadcasts to (B, heads, N, S) and is True where attending is allowed; with `rows` (B,), row b attends to
+        row `rows[b]` of `key_value`.
+        """
         dropout = self.attention_dropout if self.training else 0.0
-        mixed = attend(self._split(self.query(x)), *key_value, keep, dropout)  # (B, heads, N, H / heads)
-        mixed = mixed.transpose(1, 2).flatten(2)  # (B, N, H)
+        query = self._split(layout.spread(self.query(x)))
+        mixed = attend(query, *key_value, keep, dropout, rows)  # (B, heads, N, H / heads)
+        mixed = layout.gathered(mixed.transpose(1, 2).flatten(2))  # as x
         return self.norm(self.dropout.added(self.output(mixed), x))
 
     def weights(self, x: Tensor, key_value: KeyValue, keep: Tensor | None) -> Tensor:
@@ -209,6 +217,12 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, positions, H / heads)
+
+
+def _linear(part: nn.Linear, source: Tensor, scaled_by: nn.LayerNorm | None) -> Tensor:
+    if scaled_by is None:
+        return part(source)
+    return F.linear(source, part.weight * scaled_by.weight, part.bias + part.weight @ scaled_by.bias)
 
 
 class FeedForward(nn.Module):
@@ -241,51 +255,41 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        queries: int,
+        layout: Layout,
         keep: Tensor | None,
         prefix: KeyValue | None,
         memory: SpeechMemory | None,
         index: int,
-        real: Tensor | None = None,
         wanted: int | None = None,
     ) -> tuple[Tensor, KeyValue]:
-        """`x` (B, N, H) holds `queries` query positions and then text; returns (B, N, H) and the extended cache.
+        """`x` holds queries and then text and stands as `layout` says; returns as much, and the extended cache.
 
-        Where `real` (B, N - queries) is given, the text's positions outside of it become 0. Where `wanted` is given,
-        only the first so many positions are returned: (B, wanted, H).
+        Where `wanted` is given, only the first so many positions of each row are returned: (B, wanted, H).
         """
-        key, value = self.self_attention.key_value(x)
+        key, value = self.self_attention.key_value(x, layout)
         if prefix is not None:
             key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
         if wanted is not None:
-            x, real = x[:, :wanted], None if real is None else real[:, : max(wanted - queries, 0)]
+            x, layout = layout.first(x, wanted)
             keep = keep if keep is None or keep.size(2) == 1 else keep[:, :, :wanted]
-        x = self.self_attention(x, (key, value), keep)
-        parts = []
-        # Split, and not sliced twice: the gradient of a slice is as large as all of `x`, and both would be added.
-        query, text = x.split([queries, x.size(1) - queries], dim=1)  # (B, Q, H), (B, L, H)
-        if queries:
+        x = self.self_attention(x, (key, value), keep, layout=layout)
+        query, text = layout.apart(x)  # (B, Q, H), (B, L, H) or (K, H)
+        if layout.queries:
             if self.cross_attention is not None:
                 if memory is None:
                     raise ValueError("queries need the speech memory")
                 own = query
                 if own.size(0) < memory.keep.size(0):  # one row a window: its queries read it, and no other
                     own = own.reshape(memory.keep.size(0), -1, own.size(-1))
-                query = self.cross_attention(own, memory.of_layer(index), memory.keep).reshape(query.shape)
-            parts.append(self.query_ffn(query))
-        if text.size(1):
+                read = self.cross_attention(own, memory.key_values[index], memory.keep, rows=memory.rows)
+                query = read.reshape(query.shape)
+            query = self.query_ffn(query)
+        if text.numel():
             if self.text_ffn is None:
                 raise ValueError("this Q-Former was built without its text branch")
-            parts.append(self.text_ffn(text) if real is None else _where(real, text, self.text_ffn))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), (key, value)
-
-
-def _where(real: Tensor, text: Tensor, block: FeedForward) -> Tensor:
-    """What a block makes of the real positions (B, L) of a text (B, L, H), and 0 elsewhere."""
-    made = block(text[real])  # (K, H)
-    whole = made.new_zeros(text.shape)
-    whole[real] = made
-    return whole
+            text = self.text_ffn(text)
+            query = layout.joined(query, text) if layout.queries else text
+        return query, (key, value)
 
 
 class LanguageHead(nn.Module):
@@ -385,8 +389,13 @@ class QFormer(nn.Module):
 
     def read_speech(self, values: Tensor, padding_mask: Tensor) -> SpeechMemory:
         """Keys and values of the speech `values` (B, T, W) with `padding_mask` (B, T)."""
-        speech, padding_mask = self.enter(values, padding_mask)
         monotonic = self.config.query_start == "monotonic"
+        speech, padding_mask = self.front_end(values, padding_mask)
+        scaled_by = self._norm_that_joins_keys(speech)
+        if scaled_by is None:
+            speech = self._entered(speech)
+        else:
+            speech = F.layer_norm(speech, scaled_by.normalized_shape, eps=scaled_by.eps)
         if self.frame_ctc is not None:
             return self._read_heard(speech, padding_mask, monotonic)
         if monotonic:
@@ -397,13 +406,28 @@ class QFormer(nn.Module):
             windows = beyond.size(1) // self.config.queries
             speech = fold_frames(speech, self.config.window_frames)  # (B * N, F, W)
             padding_mask = fold_frames(padding_mask, self.config.window_frames, fill=True)
-        return self._memory(speech, padding_mask, windows, beyond)
+        return self._memory(speech, padding_mask, windows, beyond, scaled_by)
+
+    def _norm_that_joins_keys(self, speech: Tensor) -> nn.LayerNorm | None:
+        """The norm of the speech, if its weight and bias are to join those of keys and values.
+
+        So it is where speech that learns nothing is read to learn, in fp32 (half precision would round the product),
+        and where nothing else reads what the norm gives.
+        """
+        norm, config = self.speech_norm, self.config
+        if norm is None or config.query_start == "monotonic" or self.frame_ctc is not None or speech.requires_grad:
+            return None
+        learns = torch.is_grad_enabled() and norm.weight.requires_grad
+        return norm if learns and speech.dtype == norm.weight.dtype == torch.float32 else None
 
     def enter(self, values: Tensor, padding_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The frames that the queries read, without positions, of speech (B, T, W); and their padding mask."""
         values, padding_mask = self.front_end(values, padding_mask)
+        return self._entered(values), padding_mask
+
+    def _entered(self, values: Tensor) -> Tensor:
         entry = self.speech_norm or self.speech_linear
-        return values if entry is None else entry(values), padding_mask
+        return values if entry is None else entry(values)
 
     def _read_heard(self, speech: Tensor, padding_mask: Tensor, monotonic: bool) -> SpeechMemory:
         """`read_speech` in windows that end where the frames' CTC hears a token end."""
@@ -417,12 +441,21 @@ class QFormer(nn.Module):
         windows = beyond.size(1)
         return self._memory(speech, padding_mask, windows, beyond.repeat_interleave(self.config.queries, dim=1))
 
-    def _memory(self, speech: Tensor, padding_mask: Tensor, windows: int, beyond: Tensor | None) -> SpeechMemory:
+    def _memory(
+        self,
+        speech: Tensor,
+        padding_mask: Tensor,
+        windows: int,
+        beyond: Tensor | None,
+        scaled_by: nn.LayerNorm | None = None,
+    ) -> SpeechMemory:
         # An utterance without a single real frame would make the softmax NaN: let it see its first (zero) frame.
         first = torch.arange(padding_mask.size(1), device=padding_mask.device) == 0
         keep = ~padding_mask | (padding_mask.all(dim=1, keepdim=True) & first)  # (B * N, F)
+        layout = layout_of(0, ~keep)
+        source = layout.gathered(speech)
         key_values = {
-            i: layer.cross_attention.key_value(speech)
+            i: layer.cross_attention.key_value(source, layout, scaled_by)
             for i, layer in enumerate(self.each_layer())
             if layer.cross_attention is not None
         }
@@ -437,31 +470,34 @@ class QFormer(nn.Module):
         count, windows = memory.utterances, memory.windows
         rows = (count * windows, self.config.queries, self.config.hidden_size)  # a window is a row of its own
         queries = self._embed(self._queries(memory)).reshape(rows)
-        hidden, cache = self._run(queries, self.config.queries, None, None, memory)
+        hidden, cache = self._run(queries, Rows(self.config.queries), None, None, memory)
         if windows > 1:
             hidden = hidden.reshape(count, -1, hidden.size(-1))
             cache = [(_join_windows(key, windows), _join_windows(value, windows)) for key, value in cache]
         return QueryOutput(hidden, cache, memory.query_padding)
 
     def encode_text(self, tokens: Tensor, padding_mask: Tensor, wanted: int | None = None) -> Tensor:
-        """Text alone, bidirectional: `tokens` (B, L) -> (B, L, H), or (B, wanted, H) of the first positions."""
-        keep, real = ~padding_mask[:, None, None, :], None if wanted is None else _without_padding(padding_mask)
-        embedded = self._embed(self._text().embed(tokens))
-        return self._run(embedded, 0, keep, None, None, real, wanted, keep_cache=False)[0]
+        """Text alone, bidirectional: `tokens` (B, L) -> (B, L, H), or (B, wanted, H) of the first positions.
+
+        With `wanted`, padded ones of them may hold anything.
+        """
+        layout = PADDED if wanted is None else layout_of(0, padding_mask)
+        embedded = self._embed(layout.gathered(self._text().embed(tokens)))
+        return self._run(embedded, layout, ~padding_mask[:, None, None, :], None, None, wanted, keep_cache=False)[0]
 
     def match(self, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory) -> Tensor:
         """Queries and text see each other: the query positions' output (B, Q, H)."""
         queries = self._queries(memory)
         count = queries.size(1)
-        embedded = self._embed(torch.cat([queries, self._text().embed(tokens)], dim=1))  # (B, Q + L, H)
+        layout = layout_of(count, padding_mask)
+        embedded = self._embed(layout.gathered(torch.cat([queries, self._text().embed(tokens)], dim=1)))
         if memory.query_padding is None:
             seen = torch.cat([padding_mask.new_ones(tokens.size(0), count), ~padding_mask], dim=1)  # (B, Q + L)
             keep = seen[:, None, None, :]
         else:
             seen = ~torch.cat([memory.query_padding, padding_mask], dim=1)
             keep = own_window_mask(memory.windows, self.config.queries, tokens.size(1), seen)
-        real = _without_padding(padding_mask)
-        return self._run(embedded, count, keep, None, memory, real, count, keep_cache=False)[0]
+        return self._run(embedded, layout, keep, None, memory, count, keep_cache=False)[0]
 
     def decode_text(
         self,
@@ -489,9 +525,10 @@ class QFormer(nn.Module):
             if padding_mask is not None:
                 seen[:, prefix:] = ~padding_mask
             keep = keep & seen[:, None, None, :]
-        real = _without_padding(padding_mask) if skip_padding and padding_mask is not None else None
-        hidden, cache = self._run(self._embed(self._text().embed(tokens, past_tokens)), 0, keep, cache, None, real)
-        return TextOutput(hidden, cache)
+        layout = layout_of(0, padding_mask) if skip_padding and padding_mask is not None else PADDED
+        embedded = self._embed(layout.gathered(self._text().embed(tokens, past_tokens)))
+        hidden, cache = self._run(embedded, layout, keep, cache, None)
+        return TextOutput(layout.spread(hidden), cache)
 
     def predict(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits (..., V) of text hidden states (..., H), in the precision of the weights."""
@@ -501,11 +538,10 @@ class QFormer(nn.Module):
     def _run(
         self,
         x: Tensor,
-        queries: int,
+        layout: Layout,
         keep: Tensor | None,
         prefix: list[KeyValue] | None,
         memory: SpeechMemory | None,
-        real: Tensor | None = None,
         wanted: int | None = None,
         keep_cache: bool = True,
     ) -> tuple[Tensor, list[KeyValue]]:
@@ -514,7 +550,7 @@ class QFormer(nn.Module):
         with nullcontext() if twice else thrifty():
             for i, layer in enumerate(self.layers):
                 last = wanted if i == len(self.layers) - 1 else None
-                given = (x, queries, keep, prefix[i] if prefix else None, memory, i, real, last)
+                given = (x, layout, keep, prefix[i] if prefix else None, memory, i, last)
                 x, key_value = computed_twice(layer, *given) if twice else layer(*given)
                 if keep_cache:
                     cache.append(key_value)
@@ -552,15 +588,6 @@ class QFormer(nn.Module):
         else:
             share = (frames + 0.5) / (~padding_mask).sum(dim=1, keepdim=True).clamp(min=1)  # (B, T)
         return sinusoidal_positions(share * self.config.queries, width)
-
-
-def _without_padding(padding_mask: Tensor) -> Tensor | None:
-    """Where a text (B, L) is real, if that is worth telling.
-
-    Its feed-forward blocks are most of the work, and need not see padding. Only on a CPU is it told: to pick
-    positions elsewhere, the program waits until the device has said how many.
-    """
-    return ~padding_mask if padding_mask.device.type == "cpu" and bool(padding_mask.any()) else None
 
 
 def of_text_branch(name: str) -> bool:

@@ -91,6 +91,13 @@ def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return converted
 
 
+def picked(whole: Tensor, rows: Tensor) -> Tensor:
+    """The rows (P, ...) of a tensor that the backward pass keeps anyway; they are picked again there."""
+    found, kept = whole.index_select(0, rows), whole.detach()
+    can_be_made_again(found, lambda: kept.index_select(0, rows))
+    return found
+
+
 def _pack(saved: Tensor) -> Any:
     recipe = _recipe(saved)
     # Detached: an operation that keeps its own output would hold itself, for good where no backward pass comes by.

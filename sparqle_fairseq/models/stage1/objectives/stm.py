@@ -93,23 +93,30 @@ class Stm(Objective):
         all_tokens = gather_rows(text.tokens[:given], fill=adapter.pad_token)
         all_padding = gather_rows(text.padding_mask[:given], fill=True)
         extra = all_tokens.size(1) - text.tokens.size(1)
+        tokens = F.pad(text.tokens, (0, extra), value=adapter.pad_token)
+        padding = F.pad(text.padding_mask, (0, extra), value=True)
+        negative_tokens, negative_padding = all_tokens[negative_text], all_padding[negative_text]
         own = torch.arange(batch.values.size(0), device=batch.values.device)
-        own_speech = matching_logits(
-            adapter,
-            torch.cat([F.pad(text.tokens, (0, extra), value=adapter.pad_token), all_tokens[negative_text]]),
-            torch.cat([F.pad(text.padding_mask, (0, extra), value=True), all_padding[negative_text]]),
-            memory.select(torch.cat([own, own])),
-        )  # (2 B, 2)
         if world_size() == 1:
-            foreign = memory.select(negative_speech)
+            logits = matching_logits(
+                adapter,
+                torch.cat([tokens, tokens, negative_tokens]),
+                torch.cat([padding, padding, negative_padding]),
+                memory.select(torch.cat([own, negative_speech, own])),
+            )  # (3 B, 2)
         else:
             # What a frozen encoder gave travels without gradient, learned embeddings of units with it; keys and values
-            # are made here.
+            # are made here. They may have other windows than the batch's own.
             all_values = gather_rows(batch.values[:given])
             all_mask = gather_rows(batch.padding_mask[:given], fill=True)
             foreign = adapter.qformer.read_speech(all_values[negative_speech], all_mask[negative_speech])
-        foreign_speech = matching_logits(adapter, text.tokens, text.padding_mask, foreign)
-        logits = torch.cat([own_speech[: own.numel()], foreign_speech, own_speech[own.numel() :]])  # (3 B, 2)
+            matched, second = matching_logits(
+                adapter,
+                torch.cat([tokens, negative_tokens]),
+                torch.cat([padding, negative_padding]),
+                memory.select(torch.cat([own, own])),
+            ).split(own.numel())
+            logits = torch.cat([matched, matching_logits(adapter, text.tokens, text.padding_mask, foreign), second])
         labels = torch.zeros(logits.size(0), dtype=torch.long, device=logits.device)
         labels[: own.numel()] = MATCHED
         return Matching(logits, labels, torch.cat([torch.ones_like(has_text), has_speech, has_text]))
