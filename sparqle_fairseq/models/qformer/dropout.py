@@ -37,12 +37,12 @@ class Kept:
         if type(self.bits) is Tensor:  # and not one without bytes, of which memory is foretold
             self.bits.copy_(torch.from_numpy(_drawn_bits(seed, self.bits.numel(), dropped)))
         # What is kept grows, so that the mean stays.
-        self.gain = _CHOICES / (_CHOICES - dropped)
+        self.eights = _eights(_CHOICES / (_CHOICES - dropped), like)
 
     def factors(self, start: int, out: Tensor) -> Tensor:
         """0 or the gain for elements from `start` on, as many as fill `out`; both are multiples of 8."""
         bits = self.bits[start // 8 : (start + out.numel()) // 8].to(torch.int32)
-        torch.index_select(_eights(self.gain, out), 0, bits, out=out.view(-1, 8))
+        torch.index_select(self.eights, 0, bits, out=out.view(-1, 8))
         return out
 
     def times(self, x: Tensor) -> Tensor:
