@@ -10,11 +10,12 @@ import stage1_step
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    sizes = {"layers": 4, "hidden_size": 48, "heads": 4, "ffn_size": 96, "queries": 30}
+    sizes = {"hidden_size": 48, "heads": 4, "ffn_size": 96, "queries": 30}
     monkeypatch.setattr(stage1_step, "QFormerConfig", partial(stage1_step.QFormerConfig, **sizes))
     monkeypatch.setattr(stage1_step, "VOCABULARY", 1200)
     monkeypatch.setattr(stage1_step, "WIDTH", 40)
     monkeypatch.setattr(stage1_step, "FRAMES", 60)
+    monkeypatch.setattr(stage1_step, "REAL_FRAMES", (60, 50))
 
 
 def test_losses_and_gradients_are_those_of_the_straightforward_form_and_cost_fewer_products():

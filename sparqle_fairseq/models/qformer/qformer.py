@@ -315,14 +315,17 @@ class TextBranch(nn.Module):
         self.positions = nn.Embedding(config.max_text_positions, config.hidden_size)
         self.head = LanguageHead(config)
 
-    def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """Embeddings (B, L, H) of `tokens` (B, L) whose first stands at position `start`."""
+    def embed(self, tokens: Tensor, start: int = 0, words: Tensor | None = None) -> Tensor:
+        """Embeddings (B, L, H) of `tokens` (B, L) whose first stands at position `start`.
+
+        `words` (B, L, H) are those of the tokens alone, where they were looked up before.
+        """
         end = start + tokens.size(1)
         if end > self.positions.num_embeddings:
             raise ValueError(
                 f"a text of {end} tokens does not fit the Q-Former's {self.positions.num_embeddings} text positions"
             )
-        return self.words(tokens) + self.positions.weight[start:end]
+        return (self.words(tokens) if words is None else words) + self.positions.weight[start:end]
 
 
 class QFormer(nn.Module):
@@ -476,21 +479,31 @@ class QFormer(nn.Module):
             cache = [(_join_windows(key, windows), _join_windows(value, windows)) for key, value in cache]
         return QueryOutput(hidden, cache, memory.query_padding)
 
-    def encode_text(self, tokens: Tensor, padding_mask: Tensor, wanted: int | None = None) -> Tensor:
+    def embed_words(self, tokens: Tensor) -> Tensor:
+        """Word embeddings (..., H) of `tokens`, which every pass over a text takes as `words`.
+
+        The gradient of a look-up is as large as the vocabulary: one for all passes costs less than one for each.
+        """
+        return self._text().words(tokens)
+
+    def encode_text(
+        self, tokens: Tensor, padding_mask: Tensor, wanted: int | None = None, words: Tensor | None = None
+    ) -> Tensor:
         """Text alone, bidirectional: `tokens` (B, L) -> (B, L, H), or (B, wanted, H) of the first positions.
 
         With `wanted`, padded ones of them may hold anything.
         """
         layout = PADDED if wanted is None else layout_of(0, padding_mask)
-        embedded = self._embed(layout.gathered(self._text().embed(tokens)))
+        embedded = self._embed(layout.gathered(self._text().embed(tokens, words=words)))
         return self._run(embedded, layout, ~padding_mask[:, None, None, :], None, None, wanted, keep_cache=False)[0]
 
-    def match(self, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory) -> Tensor:
+    def match(self, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory, words: Tensor | None = None) -> Tensor:
         """Queries and text see each other: the query positions' output (B, Q, H)."""
         queries = self._queries(memory)
         count = queries.size(1)
         layout = layout_of(count, padding_mask)
-        embedded = self._embed(layout.gathered(torch.cat([queries, self._text().embed(tokens)], dim=1)))
+        text = self._text().embed(tokens, words=words)
+        embedded = self._embed(layout.gathered(torch.cat([queries, text], dim=1)))
         if memory.query_padding is None:
             seen = torch.cat([padding_mask.new_ones(tokens.size(0), count), ~padding_mask], dim=1)  # (B, Q + L)
             keep = seen[:, None, None, :]
@@ -507,6 +520,7 @@ class QFormer(nn.Module):
         past_tokens: int = 0,
         query_padding: Tensor | None = None,
         skip_padding: bool = False,
+        words: Tensor | None = None,
     ) -> TextOutput:
         """Causal text after the cached queries and `past_tokens` earlier text tokens.
 
@@ -526,7 +540,7 @@ class QFormer(nn.Module):
                 seen[:, prefix:] = ~padding_mask
             keep = keep & seen[:, None, None, :]
         layout = layout_of(0, padding_mask) if skip_padding and padding_mask is not None else PADDED
-        embedded = self._embed(layout.gathered(self._text().embed(tokens, past_tokens)))
+        embedded = self._embed(layout.gathered(self._text().embed(tokens, past_tokens, words)))
         hidden, cache = self._run(embedded, layout, keep, cache, None)
         return TextOutput(layout.spread(hidden), cache)
 

@@ -115,9 +115,9 @@ class Stage1Adapter(ReadsSpeech):
         """Query outputs (B, Q, H) on the contrastive unit sphere: (B, Q, D)."""
         return F.normalize(self.speech_projection.in_fp32(query_hidden), dim=-1)
 
-    def text_features(self, tokens: Tensor, padding_mask: Tensor) -> Tensor:
+    def text_features(self, tokens: Tensor, padding_mask: Tensor, words: Tensor | None = None) -> Tensor:
         """The [CLS] output of the text (B, L) on the contrastive unit sphere: (B, D)."""
-        first = self.qformer.encode_text(tokens, padding_mask, wanted=1)[:, 0]  # (B, H)
+        first = self.qformer.encode_text(tokens, padding_mask, wanted=1, words=words)[:, 0]  # (B, H)
         return F.normalize(self.text_projection.in_fp32(first), dim=-1)
 
     def clamped_temperature(self) -> Tensor:

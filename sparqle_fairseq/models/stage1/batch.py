@@ -106,6 +106,21 @@ class Stage1Batch:
         return inputs
 
     @cached_property
+    def _looked_up(self) -> Tensor:
+        """Word embeddings (B, 1 + L, H) of [DEC] and the transcripts."""
+        return self.adapter.qformer.embed_words(F.pad(self.text.tokens, (1, 0), value=self.adapter.decode_token))
+
+    @property
+    def words(self) -> Tensor:
+        """Those of the transcripts: (B, L, H)."""
+        return self._looked_up[:, 1:]
+
+    @property
+    def shifted_words(self) -> Tensor:
+        """Those of `shifted_tokens`: (B, L, H)."""
+        return torch.cat([self._looked_up[:, :1], self._looked_up[:, 2:]], dim=1)
+
+    @cached_property
     def before_targets(self) -> Tensor:
         """Places (K,) in the flat `shifted_tokens` (B * L) that are followed by a token of the transcript."""
         followed = F.pad(~self.text.padding_mask[:, 1:], (0, 1))
@@ -129,7 +144,7 @@ class Stage1Batch:
     @cached_property
     def text_features(self) -> Tensor:
         """The transcripts in the contrastive space: (B, D)."""
-        return self.adapter.text_features(self.text.tokens, self.text.padding_mask)
+        return self.adapter.text_features(self.text.tokens, self.text.padding_mask, self.words)
 
     @cached_property
     def contrast(self) -> Contrast:

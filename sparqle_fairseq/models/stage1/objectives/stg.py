@@ -67,5 +67,6 @@ class Stg(Writing):
             queries.cache,
             query_padding=queries.padding_mask,
             skip_padding=True,
+            words=batch.shifted_words,
         )
         return Generation(adapter.qformer.predict(batch.with_target(output.hidden)), batch.targets)

@@ -103,6 +103,7 @@ class Stm(Objective):
                 torch.cat([tokens, tokens, negative_tokens]),
                 torch.cat([padding, padding, negative_padding]),
                 memory.select(torch.cat([own, negative_speech, own])),
+                torch.cat([batch.words, batch.words, batch.words.index_select(0, negative_text)]),
             )  # (3 B, 2)
         else:
             # What a frozen encoder gave travels without gradient, learned embeddings of units with it; keys and values
@@ -122,9 +123,11 @@ class Stm(Objective):
         return Matching(logits, labels, torch.cat([torch.ones_like(has_text), has_speech, has_text]))
 
 
-def matching_logits(adapter: Any, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory) -> Tensor:
+def matching_logits(
+    adapter: Any, tokens: Tensor, padding_mask: Tensor, memory: SpeechMemory, words: Tensor | None = None
+) -> Tensor:
     """Whether text (P, L) and speech belong together, the mean over the queries that count: (P, 2)."""
-    logits = adapter.matching_head(adapter.qformer.match(tokens, padding_mask, memory))  # (P, Q, 2)
+    logits = adapter.matching_head(adapter.qformer.match(tokens, padding_mask, memory, words))  # (P, Q, 2)
     if memory.query_padding is None:
         return logits.mean(dim=1)
     counts = (~memory.query_padding).to(logits)[..., None]
