@@ -23,8 +23,8 @@ from sparqle_fairseq.generate.settings import SearchSettings
 
 # Tokens that the search for the best looks at as one: their greatest first, then into the best of these.
 _BLOCK = 64
-# Logits whose exponentials are made at a time: more of them leave a processor's caches.
-_AT_ONCE = 1 << 21
+# Logits whose exponentials are made at a time: more of them leave a CPU's caches, fewer are more kernels elsewhere.
+_AT_ONCE, _AT_ONCE_ON_CPU = 1 << 21, 1 << 18
 
 
 class Row(NamedTuple):
@@ -64,8 +64,8 @@ class Candidates:
     def read(self) -> list[Row]:
         """All of it on the host, by one wait for the device."""
         parts = [self.origin, self.token, self.place, self.total, self.chosen, self.cut, self.norm]
-        # float64 holds ids and float32 as they are.
-        numbers = torch.cat([part.double() for part in parts], dim=1).cpu()
+        # float64, which one of them makes of all, holds ids and float32 as they are.
+        numbers = torch.cat([*parts[:-1], self.norm.double()], dim=1).cpu()
         origin, token, place, total, chosen, cut, norm = numbers.split([part.size(1) for part in parts], dim=1)
         columns = (
             *(part.long().tolist() for part in (origin, token)),
@@ -147,11 +147,13 @@ class NextTokens:
         forbidden = int(self.pad < logits.size(-1)) + int(may_end is not None)
         count = 1 if settings.sampling or settings.beam == 1 else 2 * settings.beam
         best, token = largest(values, (1 if settings.sampling else count) + forbidden)  # (B, K, n)
-        best = self._without_forbidden(best, token, may_end)
-        likeliest = token.gather(2, best.argmax(dim=2, keepdim=True))[:, :, 0]  # (B, K)
-        cut = torch.zeros_like(likeliest, dtype=torch.bool)
-        if forced is not None:
+        if forbidden:
+            best = self._without_forbidden(best, token, may_end)
+        if forced is None:
+            cut = torch.zeros_like(norm, dtype=torch.bool)
+        else:
             # A hypothesis is cut where it would have gone on: its likeliest token is not the end that it is given.
+            likeliest = token.gather(2, best.argmax(dim=2, keepdim=True))[:, :, 0]  # (B, K)
             cut = forced.by_limit[:, None] & (likeliest != end)
         if settings.sampling:
             best, token = self._drawn(values, may_end, alive, step)
@@ -273,7 +275,7 @@ def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _log_sums(logits: Tensor, temperature: float) -> Tensor:
     """Logarithm of the sum of exponentials of `logits` (B, K, V) / temperature, in float32: (B, K)."""
     rows = logits.flatten(0, 1)
-    parts = rows.split(max(1, _AT_ONCE // rows.size(1)))
+    parts = rows.split(max(1, (_AT_ONCE_ON_CPU if rows.is_cpu else _AT_ONCE) // rows.size(1)))
     numbers = (part.float() if temperature == 1 else part.float() / temperature for part in parts)
     return torch.cat([part.logsumexp(dim=1) for part in numbers]).view(logits.shape[:2])
 
