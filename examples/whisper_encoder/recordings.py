@@ -42,3 +42,10 @@ def with_answers(source: Path, target: Path) -> None:
     column = lines[0].index("src_text")
     rows = [[*lines[0], "tgt_text", "tgt_lang"], *([*line, line[column], "en"] for line in lines[1:])]
     write_text(target, "".join("\t".join(row) + "\n" for row in rows))
+
+
+def every(source: Path, target: Path, count: int) -> None:
+    """At most `count` rows of a manifest, evenly from its beginning to its end: some of every speaker and kind."""
+    head, *rows = read_lines(source, "manifest")
+    count = min(count, len(rows))
+    write_text(target, "".join(f"{line}\n" for line in (head, *(rows[i * len(rows) // count] for i in range(count)))))

@@ -18,6 +18,7 @@ from fairseq import options
 from gguf_file import write_gguf
 from tiny_models import with_objective
 
+from sparqle_fairseq.cli import prepare, report
 from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.data.wordings import PromptTemplates
 from sparqle_fairseq.errors import SparqleError
@@ -159,9 +160,16 @@ def test_only_training_samples_the_vocabulary():
     assert torch.equal(space.eval()(points, tokens), whole)
 
 
-def test_every_option_of_the_recipe_is_one_of_fairseq_train(tmp_path):
-    args = Namespace(out=tmp_path, whisper=tmp_path / "whisper", stage1_updates=5, stage2_updates=5, seed=1, threads=1)
-    recipe = run.make_recipe(args, tmp_path / "encoder", tmp_path / "llm")
+def asked(tmp_path: Path, **more) -> Namespace:
+    """The recipe's options as a person leaves them."""
+    settings = {"out": tmp_path, "whisper": tmp_path / "whisper", "stage1_updates": 5, "stage2_updates": 5, "seed": 1}
+    settings |= {"threads": 1, "llm": None, "to": "", "prompt_templates": None, "adapter": "qformer", "transcripts": 9}
+    return Namespace(**settings | {"objective": "answer"} | more)
+
+
+@pytest.mark.parametrize("more", [{}, {"adapter": "conv", "objective": "answer+distill", "to": "fr,es"}])
+def test_every_option_of_the_recipe_is_one_of_fairseq_train(tmp_path, more):
+    recipe = run.make_recipe(asked(tmp_path, **more), tmp_path / "encoder", tmp_path / "llm")
     for command in (recipe.stage1(), recipe.stage2()):
         words = [str(word) for word in command.words[1:]]
         options.parse_args_and_arch(options.get_training_parser(), words)  # exits where an option is unknown
@@ -171,6 +179,46 @@ def test_every_option_of_the_recipe_is_one_of_fairseq_train(tmp_path):
     assert options.parse_args_and_arch(parser, generate).beam == 1
 
 
+@pytest.mark.parametrize("name", ["instructions", "translation", "few_shot"])
+def test_the_instructions_ask_for_transcripts_and_both_languages(name):
+    templates = PromptTemplates.load(RECIPE / f"{name}.yaml")
+    assert "{speech}" in templates.instruction("transcription", "en")
+    for code, language in (("fr", "French"), ("es", "Spanish"), ("de", "German")):
+        assert language in templates.instruction("translation", code)
+
+
+def test_translation_asks_for_the_llms_own_answers_and_the_controls(tmp_path, world):
+    """Their options are those of `sparqle`: click says at the first that it does not know."""
+    args = asked(tmp_path, to="fr,es")
+    recipe = run.make_recipe(args, tmp_path / "encoder", world.llm)
+    source, target = world.data / "train.tsv", tmp_path / "train_stage2.tsv"
+    answers = run.own_answers(recipe, source, target, ["fr", "es"], run.templates(args)).words
+    controls = run.controls(recipe, args.whisper, ["fr", "es"]).words
+    found = prepare.command.commands[answers[2]].make_context("llm-targets", [str(word) for word in answers[3:]])
+    assert "fr,es" in found.params.values()
+    found = report.command.make_context("report", [str(word) for word in controls[2:]])
+    assert found.params["controls"]
+    assert str(args.whisper / "whisper-base") in map(str, found.params.values())
+
+
+def test_only_languages_with_test_recordings_can_be_asked_for(tmp_path):
+    prompts = tmp_path / "whisper" / "prompts"
+    prompts.mkdir(parents=True)
+    for name in ("test_fr", "test_fr_shuffled", "test_es", "test_asr"):
+        (prompts / f"{name}.tsv").touch()
+    assert run.translated(asked(tmp_path, to="fr,es")) == ["fr", "es"]
+    with pytest.raises(SystemExit, match=r"--to de: there is no test_de.tsv in .*\['es', 'fr'\] are there"):
+        run.translated(asked(tmp_path, to="fr,de"))
+
+
+def test_some_transcripts_are_of_all_parts_of_a_manifest(tmp_path):
+    (tmp_path / "all.tsv").write_text("id\n" + "".join(f"u{i}\n" for i in range(10)), encoding="utf-8")
+    recordings.every(tmp_path / "all.tsv", tmp_path / "some.tsv", 3)
+    assert (tmp_path / "some.tsv").read_text().split() == ["id", "u0", "u3", "u6"]
+    recordings.every(tmp_path / "all.tsv", tmp_path / "more.tsv", 30)
+    assert (tmp_path / "more.tsv").read_text() == (tmp_path / "all.tsv").read_text()
+
+
 def prepared(tmp_path: Path, monkeypatch, **more) -> list[str]:
     """Names of the commands that the recipe runs before it extracts features."""
     ran: list[str] = []
@@ -178,10 +226,7 @@ def prepared(tmp_path: Path, monkeypatch, **more) -> list[str]:
         monkeypatch.setattr(
             module, "run_together", lambda commands, _started: ran.extend(each.name for each in commands)
         )
-    args = Namespace(
-        **{"out": tmp_path / "out", "whisper": tmp_path / "whisper", "llm": None, "seed": 1, "threads": 1, **more}
-    )
-    run.prepare(args, 0.0)
+    run.prepare(asked(tmp_path, out=tmp_path / "out", **more), 0.0)
     return ran
 
 
