@@ -10,7 +10,7 @@ from commands import finetune_arguments, pretrain_arguments, train_here
 
 @pytest.fixture(scope="session")
 def trained(world, tmp_path_factory):
-    """Checkpoints of both stages where the documents have them: `build/demo/stage{1,2}`."""
+    """Checkpoints of both stages, which stand where the documents have those of the demo."""
     root = tmp_path_factory.mktemp("trained")
     first = root / "stage1"
     train_here(pretrain_arguments(world, first, updates=1))
@@ -27,14 +27,16 @@ def here(world, trained, tmp_path, monkeypatch):
         "librispeech": {"train": "train-clean-360", "train2": "train-clean-100", "valid": "dev-clean"},
         "mustc/en-fr": {"train2": "train_st", "dev2": "dev_st", "test_fr": "tst-COMMON_st"},
         "build/demo/manifests": {"test_fr": "test_fr", "test": "test_asr"},
+        "build/demo_qformer/manifests": {"test_fr": "test_fr", "test": "test_asr"},
         "data": {"train2": "train", "dev2": "valid"},
         ".": {"train": "train", "valid": "dev", "test": "test"},
     }.items():
         shutil.copytree(world.data / "audio", tmp_path / folder / "audio")
         for name, theirs in names.items():
             shutil.copy(world.data / f"{name}.tsv", tmp_path / folder / f"{theirs}.tsv")
-    for stage, place in (("stage1", "build/demo"), ("stage2", "build/demo")):
-        shutil.copytree(trained / stage, tmp_path / place / stage)
+    for place in ("build/demo", "build/demo/published", "build/demo_qformer", "build/demo_qformer/published"):
+        shutil.copytree(trained / "stage1", tmp_path / place / "stage1")
+        shutil.copytree(trained / "stage2", tmp_path / place / "stage2")
     for name in ("hubert_large_ll60k.pt", "hubert_base_ls960.pt"):
         shutil.copy(world.encoder, tmp_path / name)
     shutil.copy(world.data / "audio" / "test_0.wav", tmp_path / "recording.wav")
