@@ -29,7 +29,6 @@ class Recipe:
     stage2_updates: int
     learning_rate: float = 2e-3
     batch_size: int = 16
-    answer_tokens: int = 40  # at most, in generation
     seed: int = 1
     threads: int = 2
     stage1_options: Sequence[object] = field(default_factory=tuple)
@@ -67,7 +66,7 @@ class Recipe:
         words = [
             tool("fairseq-generate"), self.audio, "--user-dir", PLUGIN, "--task", task,
             "--path", self.out / f"stage{stage}" / "checkpoint_last.pt", "--gen-subset", split,
-            "--batch-size", 32, "--beam", 4, "--max-len-b", self.answer_tokens, "--scoring", scoring, "--cpu",
+            "--batch-size", 32, "--beam", 4, "--max-len-b", 40, "--scoring", scoring, "--cpu",
         ]  # fmt: skip
         return Command(f"generate {split}", words, self.hypotheses(split))
 

@@ -29,6 +29,7 @@ ADAPTERS = {
     "conv": ("--adapter", "conv", "--speech-stride", 8, "--hidden-size", 180),
     "qformer": ("--query-start", "monotonic", "--queries", 12),
 }
+LLM_CTC = ("--objective", "llm-ctc", "--llm")
 SPLITS = tuple(f"{split}{control}" for split in TRUE for control in ("", "_shuffled"))
 
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--adapter", choices=ADAPTERS, default="conv", help="of the recommended run")
     parser.add_argument("--stage1-updates", type=int, default=1000, help="of the recommended run")
-    parser.add_argument("--stage2-updates", type=int, default=1150, help="of the recommended run")
+    parser.add_argument("--stage2-updates", type=int, default=1500, help="of the recommended run")
     parser.add_argument("--published-updates", type=int, nargs=2, default=(350, 1400), help="as published, both stages")
     args = parser.parse_args()
     try:
@@ -56,17 +57,8 @@ def run(args: argparse.Namespace) -> None:
         threads=1,
         stage1_updates=args.stage1_updates,
         stage2_updates=args.stage2_updates,
-        stage1_options=(
-            *ADAPTERS[args.adapter],
-            "--projector",
-            "scaled",
-            "--objective",
-            "llm-ctc",
-            "--llm",
-            out / "llm",
-        ),
-        stage2_options=("--eval-generate", "--projector", "scaled", "--answer", "transcript-first"),
-        answer_tokens=80,  # a transcript and a translation
+        stage1_options=(*ADAPTERS[args.adapter], "--projector", "scaled", *LLM_CTC, out / "llm"),
+        stage2_options=("--eval-generate", "--projector", "scaled"),
     )
     published = replace(
         ours,
@@ -74,8 +66,6 @@ def run(args: argparse.Namespace) -> None:
         stage1_updates=args.published_updates[0],
         stage2_updates=args.published_updates[1],
         stage1_options=(*ADAPTERS["qformer"], "--objective", "sparqle"),
-        stage2_options=("--eval-generate", "--projector", "scaled"),
-        answer_tokens=40,
     )
     both = (ours, published)
     run_together([recipe.stage1() for recipe in both], started)

@@ -50,10 +50,10 @@ def main() -> None:
     parser.add_argument("--llm", type=Path, help="your own LLM, a Hugging Face folder; by default SmolLM2 is fetched")
     parser.add_argument("--to", default="", metavar="LANGS", help="translate, too: into fr, es, or fr,es")
     parser.add_argument("--prompt-templates", type=Path, help="your own instructions for the LLM")
-    parser.add_argument("--adapter", choices=ADAPTERS, default="qformer")
+    parser.add_argument("--adapter", choices=ADAPTERS, default="conv")
     parser.add_argument("--objective", default="answer", help="of stage 2: answer, distill, or a sum of both")
     parser.add_argument(
-        "--transcripts", type=int, default=600, help="that the LLM translates for --to, of all speakers"
+        "--transcripts", type=int, default=150, help="that the LLM translates for --to, of all speakers"
     )
     parser.add_argument(
         "--whisper", type=Path, default=Path("build/whisper_encoder"), help="folder of the recipe whisper_encoder"
