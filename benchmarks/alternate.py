@@ -217,9 +217,18 @@ def memory_of(make: Callable[..., Run], **arguments: Any) -> int:
     """What the run that `make(**arguments)` gives adds to memory at its highest point, in a new process of its own.
 
     `make` is a function of the benchmark's file; what it builds (weights, gradients, batches) is there before and does
-    not count. Arguments are those that JSON knows; "device" says where, by default on the CPU.
+    not count. In bytes. Arguments are those that JSON knows; "device" says where, by default on the CPU.
     """
-    words = [sys.executable, __file__, inspect.getfile(make), make.__name__, json.dumps(arguments)]
+    return _in_new_process("highest", make, arguments)
+
+
+def memory_held(make: Callable[..., Run], **arguments: Any) -> int:
+    """What is left of it in memory as long as what the run gives is kept; else as `memory_of`, on the CPU alone."""
+    return _in_new_process("held", make, arguments)
+
+
+def _in_new_process(which: str, make: Callable[..., Run], arguments: Mapping[str, Any]) -> int:
+    words = [sys.executable, __file__, which, inspect.getfile(make), make.__name__, json.dumps(arguments)]
     path = os.pathsep.join(filter(None, sys.path))
     environment = {**os.environ, **ALLOCATOR, "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True)
@@ -228,7 +237,7 @@ def memory_of(make: Callable[..., Run], **arguments: Any) -> int:
     return int(done.stdout.split()[-1])
 
 
-def _measure_memory(file: str, name: str, arguments: Mapping[str, Any]) -> int:
+def _measure_memory(which: str, file: str, name: str, arguments: Mapping[str, Any]) -> int:
     """In the new process."""
     warnings.simplefilter("ignore")
     sys.path.append(str(Path(file).parent))
@@ -237,6 +246,8 @@ def _measure_memory(file: str, name: str, arguments: Mapping[str, Any]) -> int:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     module = importlib.import_module(Path(file).stem)
     taken = getattr(module, name)(**arguments)
+    if which == "held":
+        return _left(taken)
     return _added(taken, str(arguments.get("device", "cpu")))
 
 
@@ -255,6 +266,15 @@ def _added(run: Run, device: str) -> int:
     run()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - before
+
+
+def _left(run: Run) -> int:
+    _map_libraries()
+    before = resident("VmRSS")
+    kept = run()
+    after = resident("VmRSS")
+    del kept  # until now it was there
+    return after - before
 
 
 def _map_libraries() -> None:
@@ -420,4 +440,4 @@ _UNITS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 if __name__ == "__main__":
-    print(_measure_memory(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
+    print(_measure_memory(*sys.argv[1:4], json.loads(sys.argv[4])))

@@ -130,7 +130,10 @@ def _number(value: float) -> str:
 
 
 def draw(panels: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Cost over size, one panel an entry, both axes logarithmic, with what grows linearly as a grey line."""
+    """Cost over size, one panel an entry, both axes logarithmic, with what grows linearly as a grey line.
+
+    The sizes that were measured are those that stand at the axis.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -146,6 +149,9 @@ def draw(panels: Sequence[Mapping[str, Any]], path: Path) -> None:
         (x, y), (last, _) = next(iter(lines.values()))[0], next(iter(lines.values()))[-1]
         axis.plot([x, last], [y, y * last / x], color="0.6", linewidth=1, linestyle="--", label="linear")
         axis.set(title=panel["of"], xlabel=panel["over"], ylabel=panel["unit"], xscale="log", yscale="log")
+        axis.set_xticks(sorted({x for points in lines.values() for x, _ in points}))
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x == int(x) else f"{x:g}")
+        axis.set_xticks([], minor=True)
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from alternate import (
     Spread,
     alternate,
     cpu_seconds,
+    memory_held,
     memory_of,
     peak_bytes,
     product_flops,
@@ -139,6 +140,20 @@ def held(mebibytes):
 
 def test_memory_of_what_a_new_process_builds_is_that_of_the_run_alone():
     assert abs(memory_of(held, mebibytes=40) - (40 << 20)) < 1 << 20
+
+
+def leaves(mebibytes):
+    """Takes three times as much as is kept of it."""
+
+    def run():
+        passing = torch.ones(2 * mebibytes << 18)
+        return passing[: mebibytes << 18].clone()
+
+    return run
+
+
+def test_memory_that_is_held_is_what_the_run_gives():
+    assert abs(memory_held(leaves, mebibytes=40) - (40 << 20)) < 1 << 20
 
 
 def test_memory_is_not_measured_with_an_allocator_that_keeps_it(monkeypatch):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from commands import ROOT
-from render import block, read_results, render
+from render import block, draw, read_results, render
 from run_all import benchmarks
 
 from sparqle_fairseq.errors import SparqleError
@@ -70,6 +70,19 @@ def test_growth_is_drawn(tmp_path):
     render({"g": result("g", row(), growth=[panel])}, document, print)
     assert (tmp_path / "performance_g.png").read_bytes().startswith(b"\x89PNG")
     assert "![a step over seconds](performance_g.png)" in document.read_text(encoding="utf-8")
+
+
+def test_growth_is_marked_where_it_was_measured(tmp_path, monkeypatch):
+    pyplot, figures = pytest.importorskip("matplotlib.pyplot"), []
+    monkeypatch.setattr(pyplot, "close", figures.append)
+    lines = {"planned": [[1000, 2.0], [20000, 9.0]], "measured": [[1000, 2.0], [4000, 3.0]]}
+    draw([{"over": "rows", "unit": "MB", "of": "memory", "lines": lines}], tmp_path / "picture.png")
+    (figure,) = figures
+    (axis,) = figure.axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1,000", "4,000", "20,000"]
+    assert not axis.get_xticklabels(minor=True)
+    monkeypatch.undo()
+    pyplot.close(figure)
 
 
 def test_a_file_that_is_no_result_is_named(tmp_path):
