@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
-from commands import ROOT, lines
+import torch
+from commands import ROOT, command, lines, train_here
 from pasted import RECIPES, Miniature, pasted
 
 from sparqle_fairseq.data.manifest import read_manifest
@@ -74,6 +76,34 @@ def test_librispeech_stage_1_as_pasted(world, corpora, adapter):
     assert generations
     for words in generations:
         check(miniature, words, miniature.run(words))
+
+
+def best_adapter() -> list[list[str]]:
+    """The options of `fairseq-train` and of Hydra that examples/README.md puts in the place of the published ones."""
+    text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    return [shlex.split(options) for options in re.findall(r"`([^`|]*llama/[^`|]*)` \|$", text, flags=re.MULTILINE)]
+
+
+@pytest.mark.parametrize("form", [0, pytest.param(1, marks=pytest.mark.long)], ids=["fairseq-train", "hydra"])
+def test_librispeech_stage_1_with_the_adapter_that_came_out_best(world, corpora, adapter, form):  # noqa: ARG001
+    miniature = Miniature(world, corpora)
+    miniature.places["bert-base-uncased"] = str(world.tokenizer)
+    programs = {0: "fairseq-train", 1: "fairseq-hydra-train"}
+    words = next(words for words in pasted("librispeech") if words[0] == programs[form] and stage_of(words) == 1)
+    small = miniature.small([*words, *best_adapter()[form]])
+    kept = [word for word in small if not word.startswith(("model.layers", "model.queries", "model.ffn"))]
+    for option in ("--queries", "--layers", "--ffn-size"):  # of a Q-Former
+        if option in kept:
+            del kept[kept.index(option) : kept.index(option) + 2]
+    if form:
+        done = command(*kept)
+        assert "num_updates 2" in done.stdout + done.stderr
+        folder = kept[-1].partition("=")[2]
+    else:
+        folder = str(corpora / "best")
+        train_here([*kept[1:], "--save-dir", folder])
+    saved = torch.load(f"{folder}/checkpoint_last.pt", weights_only=False)
+    assert any("convolutions" in name for name in saved["model"])
 
 
 def test_mustc_stage_2_as_pasted(world, corpora, adapter):
