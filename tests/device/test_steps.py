@@ -65,12 +65,7 @@ STAGE2_LONG = {
 }
 # From a checkpoint of stage 1: options of both, then those of stage 2.
 FROM_STAGE1 = {"soft tokens": ([], ["--compress-queries", "--soft-tokens"])}
-FROM_STAGE1_LONG = {  # of the sums above, each by itself, and what changes little of them
-    "stc": ["--objective", "stc"],
-    "stm": ["--objective", "stm"],
-    "stg": ["--objective", "stg"],
-    "ctc": ["--objective", "ctc"],
-    "llm-ctc": ["--objective", "llm-ctc"],
+FROM_STAGE1_LONG = {
     "compressed": ([], ["--compress-queries"]),
     "ctc adapter": (PLAIN["ctc"], []),
     "windows of ctc": (HEARD, []),

@@ -65,6 +65,15 @@ def test_the_random_state_decides_and_use_is_without():
     assert torch.equal(layer.eval()(x), x)
 
 
+def same_with_gradients(found, expected, inputs):
+    """Outputs, and the gradients of `inputs` for one and the same upper gradient."""
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    upper = torch.randn_like(found)
+    gradients = (torch.autograd.grad(each, inputs, upper) for each in (found, expected))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize(("rows", "heads", "places"), [(3, 2, 5), (2, 3, 40)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_with_dropout_is_the_formula(rows, heads, places, masked, monkeypatch):
@@ -91,14 +100,7 @@ def test_attention_with_dropout_is_the_formula(rows, heads, places, masked, monk
     expected = shares.masked_fill(left_out, 0) / (1 - round(0.3 * 65536) / 65536) @ value
     allowed = torch.ones_like(left_out) if keep is None else keep.expand_as(left_out)
     assert 0.25 < float(torch.stack([draw[allowed] for draw in draws]).double().mean()) < 0.35
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-    upper = torch.randn_like(found)
-    for mine, theirs in zip(
-        torch.autograd.grad(found, (query, key, value), upper),
-        torch.autograd.grad(expected, (query, key, value), upper),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
+    same_with_gradients(found, expected, (query, key, value))
 
 
 def test_without_dropout_attention_is_that_of_torch():
@@ -124,14 +126,7 @@ def test_attention_to_picked_rows_is_attention_to_their_copies(chunk, monkeypatc
         found = attend(query, key, value, keep, 0.3, rows)
         torch.random.set_rng_state(seed)
         expected = attend(query, key[rows], value[rows], keep, 0.3)
-        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
-        upper = torch.randn_like(found)
-        for mine, theirs in zip(
-            torch.autograd.grad(found, (query, key, value), upper),
-            torch.autograd.grad(expected, (query, key, value), upper),
-            strict=True,
-        ):
-            torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
+        same_with_gradients(found, expected, (query, key, value))
         for dropped in (0.3, 0.0):
             shares = attend(query, key, torch.eye(6, dtype=torch.double).expand(4, 2, 6, 6), keep, dropped, rows)
             assert torch.equal(shares.detach()[~keep.expand_as(shares)].unique(), torch.zeros(1).double())
