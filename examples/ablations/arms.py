@@ -12,7 +12,8 @@ class Arm:
     `generation` is for fairseq-generate. An option `{llm}` becomes the LLM's folder, `{own}` the manifest of
     transcripts, and of translations that the LLM itself has written on reading these. With `own_shape` the shape
     stands in the place of the corpus's own, and not beside it. `hears` is for an encoder that learns: training reads
-    the recordings, and not what the frozen encoder made of them.
+    the recordings, and not what the frozen encoder made of them. With `after` stage 2 goes on from what that arm has
+    come to in all of the time but the last part (`--end-share`), which is this arm's own.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Arm:
     generation: tuple[object, ...] = ()
     own_shape: bool = False
     hears: bool = False
+    after: Arm | None = None
 
 
 TO_LLM = ("--objective", "llm-ctc", "--llm", "{llm}")
@@ -62,6 +64,13 @@ def regression(weight: float, *more: object) -> Arm:
 
 
 CONV = plain("conv by 8", "conv", "--speech-stride", 8, "--hidden-size", 180)
+
+
+def ended(name: str, *end: object) -> Arm:
+    """The adapter that did best, and a last part of stage 2 of another kind, at a tenth of the rate."""
+    return replace(CONV, name=name, stage2=("--lr", 2e-4, *end), after=CONV)
+
+
 TRANSCRIPT_FIRST = ("--answer", "transcript-first")
 ROOM_FOR_BOTH = ("--max-len-b", 80)
 
@@ -172,7 +181,6 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         in_best_shape("distill, transcripts alone", "--objective", "distill", *TRANSCRIPTS_ALONE),
         in_best_shape("the LLM's own answers", *OWN_ANSWERS),
         in_best_shape("distill, the LLM's own answers", "--objective", "distill", *OWN_ANSWERS),
-        in_best_shape("answer+minimum-risk", "--objective", "answer+minimum-risk"),
         in_best_shape("both styles of answers", "--answer-mix", 0.5),
         Arm("transcript first, 12 queries", TO_LLM, TRANSCRIPT_FIRST, BEST_SHAPE, ROOM_FOR_BOTH),
         Arm(
@@ -182,6 +190,14 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
             BEST_SHAPE,
             ROOM_FOR_BOTH,
         ),
+    ),
+    # What the end of stage 2 learns from: its answers once more, or the answers that it finds itself. The first arm has
+    # no such end: its rate falls to nothing once, over all of the time.
+    "end": (
+        CONV,
+        ended("end: answer", "--objective", "answer"),
+        ended("end: answer+minimum-risk", "--objective", "answer+minimum-risk"),
+        ended("end: answer+preference", "--objective", "answer+preference"),
     ),
     # The adapter that did best, with what did best in stage 2 behind the Q-Former.
     "best": (

@@ -47,6 +47,7 @@ class Demo:
         "encoder",
         "tasks",
         "stage2",
+        "end",
         "best",
     )
     llms = ("plain", "demo")

@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--llm", choices=sorted(LLMS), default="plain", help="an ordinary LM, or the demo's")
     parser.add_argument("--seconds", type=float, default=120, help="CPU seconds of training, both stages together")
     parser.add_argument("--stage1-share", type=float, default=1 / 3, help="share of them that stage 1 gets")
+    parser.add_argument("--end-share", type=float, default=1 / 4, help="share of them that a last part of its own gets")
     parser.add_argument("--arms", nargs="+", help="only these arms of the group")
     args = parser.parse_args()
     corpus = CORPORA[args.data]
@@ -141,37 +142,47 @@ class Ablations:
     def costs(self) -> dict[str, tuple[float, float]]:
         """CPU seconds of an update of each stage, for the arms that are asked for; measured once, on the first seed.
 
-        Arms that were added since then are measured beside one that is known, whose seconds are the measure.
+        An arm that goes on from another comes last: the other is trained for its updates to be measured.
         """
         path = self.folder / "costs.json"
         known: dict[str, tuple[float, float]] = read_json(path) if path.exists() else {}
-        arms = {arm.name: arm for group in self.corpus.groups for arm in GROUPS[group]}
-        new = [arm.name for arm in self.arms if arm.name not in known]
-        if not new:
-            return known
-        beside = next((name for name in arms if name in known and known[name][0]), None)
-        trainings: dict[str, Sequence[object]] = {}
-        for name in [*new, *([beside] if beside else [])]:
-            trainings |= self.updates_of(arms[name])
-        found = costs_of_updates(trainings)
-        first = {name: f"1 {self.first_of(arm).name}" for name, arm in arms.items()}
-        scales = (
-            (known[beside][0] / found[first[beside]], known[beside][1] / found[f"2 {beside}"]) if beside else (1, 1)
-        )
-        known |= {name: (scales[0] * found.get(first[name], 0.0), scales[1] * found[f"2 {name}"]) for name in new}
-        write_json(path, known)
+        wanted = {one.name: one for arm in self.arms for one in (arm.after, arm) if one is not None}.values()
+        for goes_on in (False, True):
+            new = [arm for arm in wanted if (arm.after is not None) == goes_on and arm.name not in known]
+            if new:
+                known |= self.measured(new, known)
+                write_json(path, known)
         return known
 
-    def updates_of(self, arm: Arm) -> dict[str, Sequence[object]]:
+    def measured(self, new: Sequence[Arm], known: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        """Costs of arms that are new, measured beside one that is known, whose seconds are the measure."""
+        arms = {arm.name: arm for group in self.corpus.groups for arm in GROUPS[group]}
+        beside = next((arm for arm in arms.values() if not arm.after and known.get(arm.name, (0,))[0]), None)
+        trainings: dict[str, Sequence[object]] = {}
+        for arm in [*new, *([beside] if beside else [])]:
+            trainings |= self.updates_of(arm, known)
+        found = costs_of_updates(trainings)
+
+        def seconds(arm: Arm) -> tuple[float, float]:
+            return found.get(f"1 {self.first_of(arm).name}", 0.0), found[f"2 {arm.name}"]
+
+        scales = [a / b for a, b in zip(known[beside.name], seconds(beside), strict=True)] if beside else [1, 1]
+        return {arm.name: (scales[0] * seconds(arm)[0], scales[1] * seconds(arm)[1]) for arm in new}
+
+    def updates_of(self, arm: Arm, known: dict[str, tuple[float, float]]) -> dict[str, Sequence[object]]:
         """The trainings whose updates are measured: `1 <first of its stage 1>` where it has one, and `2 <name>`."""
         first = self.args.seeds[0]
         folder = self.folder / "cost"
         trainings: dict[str, Sequence[object]] = {}
         if arm.stage1 is not None:
             trainings[f"1 {self.first_of(arm).name}"] = self.recipe(arm, first, folder, (1, 1)).stage1().words
+        if arm.after is not None:  # its updates hang on what the adapter answers by then
+            there = self.recipe(arm, first, folder / arm.name.replace(" ", "_"), (1, 1))
+            self.go_on_from(arm, first, there, known)
+            trainings[f"2 {arm.name}"] = there.stage2().words
         # Stage 2 costs the same from a new adapter as from a trained one, but options that use what stage 1 has
         # learned ask for one: one update of stage 1 will do.
-        if USE_STAGE1 & {*arm.shape, *arm.stage2}:
+        elif USE_STAGE1 & {*arm.shape, *arm.stage2}:
             once = self.recipe(arm, first, folder / arm.name.replace(" ", "_"), (1, 1))
             self.call(once.stage1())
             trainings[f"2 {arm.name}"] = once.stage2().words
@@ -185,19 +196,7 @@ class Ablations:
         done = out / "scores.json"
         if done.exists():
             return read_json(done)
-        out.mkdir(parents=True, exist_ok=True)
-        first, second = costs[arm.name]
-        seconds, share = self.args.seconds, 0.0 if arm.stage1 is None else self.args.stage1_share
-        spent = seconds_of_own_answers(self.data(seed), self.args.llm) if OWN in arm.stage2 else 0.0
-        if (left := seconds * (1 - share) - spent) < second:
-            raise CommandFailed(
-                f"{arm.name}: the LLM wrote its answers for {spent:.0f} s, and no time is left; raise --seconds"
-            )
-        updates = (round(seconds * share / first) if share else 0, round(left / second))
-        recipe = self.recipe(arm, seed, out, updates)
-        if arm.stage1 is not None:
-            self.train_stage1(arm, seed, recipe)
-        self.call(recipe.stage2(pretrained=arm.stage1 is not None))
+        recipe, counts = self.train(arm, seed, out, costs)
         tested = replace(recipe, audio=self.corpus.test(self.data(seed)))
         for split, metric, _ in self.corpus.scores.values():
             command = tested.generate(split, scoring="wer" if metric == "wer" else "sacrebleu")
@@ -205,10 +204,52 @@ class Ablations:
         results = read_scores({split: recipe.hypotheses(split) for split, _, _ in self.corpus.scores.values()})
         found = {score: results[split][metric].value for score, (split, metric, _) in self.corpus.scores.items()}
         found |= {score: mean(found[part] for part in parts) for score, (parts, _) in self.corpus.means.items()}
-        found |= {"stage1_updates": updates[0], "stage2_updates": updates[1]}
+        found |= counts
         write_json(done, found)
         print(f"{arm.name}, seed {seed}: {found}", flush=True)
         return found
+
+    def train(
+        self, arm: Arm, seed: int, out: Path, costs: dict[str, tuple[float, float]], cut: float = 0.0
+    ) -> tuple[Recipe, dict[str, int]]:
+        """Both stages of an arm into `out`, in its time less the share `cut`; how many updates of what it had."""
+        out.mkdir(parents=True, exist_ok=True)
+        updates = self.updates(arm, seed, costs, cut)
+        recipe = self.recipe(arm, seed, out, updates)
+        if arm.after is not None:
+            self.go_on_from(arm, seed, recipe, costs)
+            before = self.updates(arm.after, seed, costs, self.args.end_share)
+            counts = {"stage1_updates": before[0], "stage2_updates": before[1], "end_updates": updates[1]}
+        else:
+            if arm.stage1 is not None:
+                self.train_stage1(arm, seed, recipe)
+            counts = {"stage1_updates": updates[0], "stage2_updates": updates[1]}
+        self.call(recipe.stage2(pretrained=arm.stage1 is not None))
+        return recipe, counts
+
+    def updates(self, arm: Arm, seed: int, costs: dict[str, tuple[float, float]], cut: float) -> tuple[int, int]:
+        """How many updates of each stage go into the time of an arm less the share `cut`."""
+        first, second = costs[arm.name]
+        seconds, share = self.args.seconds, 0.0 if arm.stage1 is None else self.args.stage1_share
+        if arm.after is not None:
+            return 0, max(1, round(seconds * self.args.end_share / second))
+        spent = seconds_of_own_answers(self.data(seed), self.args.llm) if OWN in arm.stage2 else 0.0
+        if (left := seconds * (1 - share - cut) - spent) < second:
+            raise CommandFailed(
+                f"{arm.name}: the LLM wrote its answers for {spent:.0f} s, and no time is left; raise --seconds"
+            )
+        return round(seconds * share / first) if share else 0, round(left / second)
+
+    def go_on_from(self, arm: Arm, seed: int, recipe: Recipe, costs: dict[str, tuple[float, float]]) -> None:
+        """What `arm.after` comes to before the last part, trained once for all arms that go on from it.
+
+        `recipe.out` / "stage1", where stage 2 looks for its start, leads to it.
+        """
+        place = self.folder / f"{arm.after.name} before the end".replace(" ", "_") / f"seed{seed}"
+        if not (place / "stage2" / TRAINED).exists():
+            self.train(arm.after, seed, place, costs, self.args.end_share)
+            (place / "stage2" / TRAINED).touch()
+        _lead(recipe.out / "stage1", place / "stage2")
 
     def first_of(self, arm: Arm) -> Arm:
         """The first arm with the same stage 1, which is measured and trained once for all that have it."""
@@ -221,11 +262,18 @@ class Ablations:
         if not (place / "stage1" / TRAINED).exists():
             self.call(replace(recipe, out=place).stage1())
             (place / "stage1" / TRAINED).touch()
-        if place != recipe.out and not (recipe.out / "stage1").exists():
-            (recipe.out / "stage1").symlink_to((place / "stage1").resolve())
+        if place != recipe.out:
+            _lead(recipe.out / "stage1", place / "stage1")
 
     def call(self, command: Command) -> None:
         run_together([command], self.started)
+
+
+def _lead(link: Path, target: Path) -> None:
+    """Make `link` lead to a folder that another arm has made."""
+    if not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target.resolve())
 
 
 def _stage1(arm: Arm) -> tuple[object, ...]:

@@ -33,6 +33,8 @@ def summary(
     ends = {"": f"{'updates 1/2':>14}{'ms an update 1/2':>18}"}
     for arm, runs in scores.items():
         updates = f"{runs[0]['stage1_updates']:.0f}/{runs[0]['stage2_updates']:.0f}"
+        if "end_updates" in runs[0]:  # those of a last part of stage 2
+            updates += f"+{runs[0]['end_updates']:.0f}"
         cost = "/".join(f"{1000 * value:.0f}" if value else "-" for value in costs[arm])
         ends[arm] = f"{updates:>14}{cost:>18}"
     lines = _lines(scores, columns, ends)

@@ -236,3 +236,51 @@ def test_arms_with_the_same_stage1_train_it_once_a_seed(tmp_path, monkeypatch):
     )]  # fmt: skip
     handed_over = (tmp_path / "plain" / distill / "stage1" / "checkpoint_last.pt").read_text()
     assert handed_over == str(tmp_path / "plain" / shared / "stage1")
+
+
+def test_a_last_part_goes_on_from_what_the_rest_of_the_time_has_trained(tmp_path, monkeypatch):
+    args = SimpleNamespace(
+        data="demo", group="end", llm="plain", out=tmp_path, seeds=[1], seconds=120, stage1_share=1 / 3, end_share=1 / 4
+    )
+    whole, *ended = GROUPS["end"]
+    ablations = Ablations(args, {"end": GROUPS["end"]})
+    monkeypatch.setattr(type(ablations.corpus), "prepare", lambda *_: None)
+    lines = {}
+
+    def call(command):
+        if command.name.startswith("stage"):
+            folder = Path(command.words[command.words.index("--save-dir") + 1])
+            lines[folder.relative_to(tmp_path / "plain").as_posix()] = command.line
+            (folder / "checkpoint_last.pt").parent.mkdir(parents=True)
+            (folder / "checkpoint_last.pt").write_text(str(folder))
+
+    def costs(trainings):
+        ends = any(name.startswith("2 end") for name in trainings)
+        assert ends == ("conv_by_8_before_the_end/seed1/stage2" in lines), "an end is measured behind what is trained"
+        return dict.fromkeys(trainings, 0.1) | {"2 end: answer+minimum-risk": 0.5}
+
+    def scores(files):
+        return {split: {metric: SimpleNamespace(value=1.0) for metric in ("bleu", "wer")} for split in files}
+
+    monkeypatch.setattr(ablations, "call", call)
+    monkeypatch.setattr(RUNNER, "costs_of_updates", costs)
+    monkeypatch.setattr(RUNNER, "read_scores", scores)
+    ablations.run()
+    before = lines["conv_by_8_before_the_end/seed1/stage2"]
+    assert "--max-update 500 " in before, "120 s less the 40 of stage 1 and the 30 of the end"
+    assert lines["conv_by_8/seed1/stage2"].count("--max-update 800 ") == 1
+    found = {}
+    for arm in (whole, *ended):
+        place = tmp_path / "plain" / arm.name.replace(" ", "_") / "seed1"
+        found[arm.name] = json.loads((place / "scores.json").read_text())
+    assert {name: run.get("end_updates") for name, run in found.items()} == {
+        "conv by 8": None, "end: answer": 300, "end: answer+minimum-risk": 60, "end: answer+preference": 300,
+    }  # fmt: skip
+    for arm in ended:
+        place = tmp_path / "plain" / arm.name.replace(" ", "_") / "seed1"
+        start = (place / "stage1" / "checkpoint_last.pt").read_text()
+        assert start.endswith("conv_by_8_before_the_end/seed1/stage2")
+        assert "--lr 0.0002" in lines[f"{arm.name.replace(' ', '_')}/seed1/stage2"]
+        assert (found[arm.name]["stage1_updates"], found[arm.name]["stage2_updates"]) == (400, 500)
+    assert sum("before_the_end" in place for place in lines) == 1, "trained once for all that go on from it"
+    assert "400/500+60" in (tmp_path / "plain" / "end.txt").read_text()
