@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "pretrained_llm")]
+
+from setting import ADAPTERS, PROJECTOR, STAGE1  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,13 @@ def ended(name: str, *end: object) -> Arm:
 
 TRANSCRIPT_FIRST = ("--answer", "transcript-first")
 ROOM_FOR_BOTH = ("--max-len-b", 80)
+
+
+def behind_whisper(name: str, adapter: str, *more: object, objective: str = "llm-ctc") -> Arm:
+    """The adapters of the recipe `pretrained_llm`."""
+    stage1 = ("--objective", objective, "--llm", "{llm}", *STAGE1)
+    return Arm(name, stage1, shape=(*ADAPTERS[adapter], *PROJECTOR, *more), own_shape=True)
+
 
 # The first arm of a group is what the others are compared with.
 GROUPS: dict[str, tuple[Arm, ...]] = {
@@ -205,6 +219,14 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         CONV,
         replace(CONV, name="conv by 8, transcript first", stage2=TRANSCRIPT_FIRST, generation=ROOM_FOR_BOTH),
         replace(CONV, name="conv by 8, the LLM's own answers", stage2=OWN_ANSWERS),
+    ),
+    # What the Q-Former brings over a convolution of as many weights behind Whisper's encoder and SmolLM2; whether a
+    # convolution that knows its 86 minutes by heart gains from hidden features, and from outputs that lie on tokens.
+    "pretrained": (
+        behind_whisper("Q-Former, 16 queries a window", "qformer"),
+        behind_whisper("conv by 4, 416 wide", "conv"),
+        behind_whisper("conv, features hidden", "conv", "--time-masks", 2, "--channel-masks", 2),
+        behind_whisper("conv, regression", "conv", objective="llm-ctc+1*llm-regression"),
     ),
 }
 # Every arm, by its name.

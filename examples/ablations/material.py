@@ -8,18 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "demo"), str(HERE.parent / "whisper_encoder")]
+sys.path[:0] = [str(HERE.parent), *(str(HERE.parent / name) for name in ("demo", "whisper_encoder", "pretrained_llm"))]
 
 import corpus  # noqa: E402
 import data as demo  # noqa: E402
 import recordings  # noqa: E402
+import setting  # noqa: E402
 from pipeline import Command, CommandFailed, run_together, tool  # noqa: E402
 from recipe import Recipe, tokenizer  # noqa: E402
 
 from sparqle_fairseq.data.prompts import language_name  # noqa: E402
 
-# Folders of the language models: an ordinary one, and the demo's, which has met text spread out as queries come.
-LLMS = {"plain": "llm_plain", "demo": "llm"}
+# Folders of the language models: an ordinary one; the demo's, which has met text spread out as queries come; and one
+# that others have trained.
+LLMS = {"plain": "llm_plain", "demo": "llm", "smollm2": "smollm2"}
 
 
 def own_answers(llm: str) -> str:
@@ -68,6 +70,8 @@ class Demo:
         "valid": (tuple(f"valid_{code}" for code in corpus.ZERO_SHOT), "zero-shot, valid"),
     }
     shape: tuple[object, ...] = ("--query-start", "monotonic")
+    stage2: tuple[object, ...] = ()  # options that stage 2 of every arm has
+    generation: tuple[object, ...] = ()  # and generation
 
     def prepare(self, folder: Path, seed: int, llm: str, started: float) -> None:
         """Everything that training starts from, where it is not there yet."""
@@ -106,8 +110,8 @@ class Demo:
 class Human:
     """Whisper's encoder on human and synthetic speech (recipe `whisper_encoder`), transcribed; tested on the human."""
 
-    groups = ("objectives",)
-    llms = ("plain",)
+    groups: tuple[str, ...] = ("objectives",)
+    llms: tuple[str, ...] = ("plain",)
     scores: Mapping[str, tuple[str, str, str]] = {
         "wer": (recordings.TEST, "wer", "WER"),
         "shuffled": (recordings.CONTROL, "wer", "WER, shuffled audio"),
@@ -117,10 +121,22 @@ class Human:
     shape: tuple[object, ...] = (
         "--query-start", "monotonic", "--query-window-seconds", 0.96, "--queries-per-window", 12,
     )  # fmt: skip
+    stage2: tuple[object, ...] = ()
+    generation: tuple[object, ...] = ()
     vocabulary = 2000  # of the language model
     word_pieces = 600  # of the transcripts' tokenizer
 
     def prepare(self, folder: Path, seed: int, llm: str, started: float) -> None:
+        self._recordings(folder, seed, started)
+        if not (folder / LLMS[llm] / "config.json").exists():
+            words = [sys.executable, Path(recordings.__file__).with_name("text.py"), "--build", folder, "--out", folder]
+            recipe = self.recipe(folder, seed)
+            run_together([Command("text", [*words, "--seed", seed], recipe.log("text"))], started)
+            model = demo.plain_llm(folder, seed, LLMS[llm], steps=1800)  # one language
+            run_together([Command(model.name, [*model.words, "--vocab", self.vocabulary], model.log)], started)
+
+    def _recordings(self, folder: Path, seed: int, started: float) -> None:
+        """Recordings, what the encoder makes of them, manifests of both stages, and the transcripts' tokenizer."""
         recordings.prepare(folder, seed, started)
         recipe = self.recipe(folder, seed)
         if not (recipe.features / f"{recordings.MANIFESTS[-1]}.tsv").exists():
@@ -129,11 +145,6 @@ class Human:
             recordings.with_answers(recipe.features / f"{split}_stage1.tsv", recipe.features / f"{split}_stage2.tsv")
         if not recipe.tokenizer.exists():
             run_together([tokenizer(recipe, self.word_pieces)], started)
-        if not (folder / LLMS[llm] / "config.json").exists():
-            words = [sys.executable, Path(recordings.__file__).with_name("text.py"), "--build", folder, "--out", folder]
-            run_together([Command("text", [*words, "--seed", seed], recipe.log("text"))], started)
-            model = demo.plain_llm(folder, seed, LLMS[llm], steps=1800)  # one language
-            run_together([Command(model.name, [*model.words, "--vocab", self.vocabulary], model.log)], started)
 
     def recipe(self, folder: Path, seed: int) -> Recipe:
         return Recipe(
@@ -141,7 +152,7 @@ class Human:
             audio=folder / "manifests",
             features=folder / "features",
             encoder=folder / "whisper-base",
-            llm=folder / LLMS["plain"],
+            llm=folder / LLMS[self.llms[0]],
             tokenizer=folder / "tokenizer",
             stage1_updates=0,
             stage2_updates=0,
@@ -152,4 +163,21 @@ class Human:
         return folder / "prompts"  # the same recordings, with the answers of stage 2
 
 
-CORPORA: dict[str, Demo | Human] = {"demo": Demo(), "human": Human()}
+class Pretrained(Human):
+    """The same recordings behind an LLM that others have trained (recipe `pretrained_llm`), with its stage 2."""
+
+    groups = ("pretrained",)
+    llms = ("smollm2",)
+    scores: Mapping[str, tuple[str, str, str]] = {**Human.scores, "valid": ("valid_asr", "wer", "WER, valid")}
+    shape = ()
+    stage2 = (*setting.STAGE2, "--prompt-templates", setting.INSTRUCTIONS)
+    generation = ("--beam", 1)
+
+    def prepare(self, folder: Path, seed: int, llm: str, started: float) -> None:
+        self._recordings(folder, seed, started)
+        recordings.with_answers(folder / "manifests" / "valid_stage1.tsv", folder / "prompts" / "valid_asr.tsv")
+        if not (link := folder / LLMS[llm]).exists():
+            link.symlink_to(setting.smollm2(folder.parent, started).resolve())
+
+
+CORPORA: dict[str, Demo | Human] = {"demo": Demo(), "human": Human(), "pretrained": Pretrained()}

@@ -39,17 +39,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder of everything it makes; default build/ablations/DATA")
     parser.add_argument(
-        "--data", choices=sorted(CORPORA), default="demo", help="the demo's corpus, or human recordings"
+        "--data",
+        choices=sorted(CORPORA),
+        default="demo",
+        help="the demo's corpus, human recordings, or these behind a pre-trained LLM",
     )
     parser.add_argument("--group", choices=[ALL, *sorted(GROUPS)], default=ALL, help="which arms")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="each has its own data and models")
-    parser.add_argument("--llm", choices=sorted(LLMS), default="plain", help="an ordinary LM, or the demo's")
+    parser.add_argument(
+        "--llm", choices=sorted(LLMS), help="an ordinary LM (plain), or the demo's, which --data demo has"
+    )
     parser.add_argument("--seconds", type=float, default=120, help="CPU seconds of training, both stages together")
     parser.add_argument("--stage1-share", type=float, default=1 / 3, help="share of them that stage 1 gets")
     parser.add_argument("--end-share", type=float, default=1 / 4, help="share of them that a last part of its own gets")
     parser.add_argument("--arms", nargs="+", help="only these arms of the group")
     args = parser.parse_args()
     corpus = CORPORA[args.data]
+    args.llm = args.llm or corpus.llms[0]
     if args.group not in (ALL, *corpus.groups) or args.llm not in corpus.llms:
         parser.error(
             f"--data {args.data} goes with --group {'|'.join(corpus.groups)} and --llm {'|'.join(corpus.llms)}"
@@ -136,7 +142,7 @@ class Ablations:
             stage2_updates=updates[1],
             threads=1,
             stage1_options=(*(() if arm.own_shape else self.corpus.shape), *arm.shape, *filled(arm.stage1 or ())),
-            stage2_options=filled(arm.stage2),
+            stage2_options=(*self.corpus.stage2, *filled(arm.stage2)),
         )
 
     def costs(self) -> dict[str, tuple[float, float]]:
@@ -155,41 +161,41 @@ class Ablations:
         return known
 
     def measured(self, new: Sequence[Arm], known: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-        """Costs of arms that are new, measured beside one that is known, whose seconds are the measure."""
+        """Costs of arms that are new, measured beside one that is known, whose seconds are the measure.
+
+        Stage 1 first: some arms have to train it before their stage 2 can be measured.
+        """
         arms = {arm.name: arm for group in self.corpus.groups for arm in GROUPS[group]}
         beside = next((arm for arm in arms.values() if not arm.after and known.get(arm.name, (0,))[0]), None)
-        trainings: dict[str, Sequence[object]] = {}
-        for arm in [*new, *([beside] if beside else [])]:
-            trainings |= self.updates_of(arm, known)
-        found = costs_of_updates(trainings)
+        both = [*new, *([beside] if beside else [])]
 
-        def seconds(arm: Arm) -> tuple[float, float]:
-            return found.get(f"1 {self.first_of(arm).name}", 0.0), found[f"2 {arm.name}"]
+        def scaled(found: dict[str, float], stage: int) -> dict[str, float]:
+            scale = known[beside.name][stage] / found[beside.name] if beside else 1
+            return {name: scale * value for name, value in found.items()}
 
-        scales = [a / b for a, b in zip(known[beside.name], seconds(beside), strict=True)] if beside else [1, 1]
-        return {arm.name: (scales[0] * seconds(arm)[0], scales[1] * seconds(arm)[1]) for arm in new}
+        place = self.folder / "cost"
+        stage1 = {
+            self.first_of(arm).name: self.recipe(arm, self.args.seeds[0], place, (1, 1)).stage1().words
+            for arm in both
+            if arm.stage1 is not None
+        }
+        found = costs_of_updates(stage1) if stage1 else {}
+        first = scaled({arm.name: found[self.first_of(arm).name] for arm in both if arm.stage1 is not None}, 0)
+        costs = {**known, **{arm.name: (first.get(arm.name, 0.0), 0.0) for arm in new}}
+        second = scaled(costs_of_updates({arm.name: self.stage2_words(arm, costs) for arm in both}), 1)
+        return {arm.name: (first.get(arm.name, 0.0), second[arm.name]) for arm in new}
 
-    def updates_of(self, arm: Arm, known: dict[str, tuple[float, float]]) -> dict[str, Sequence[object]]:
-        """The trainings whose updates are measured: `1 <first of its stage 1>` where it has one, and `2 <name>`."""
-        first = self.args.seeds[0]
-        folder = self.folder / "cost"
-        trainings: dict[str, Sequence[object]] = {}
-        if arm.stage1 is not None:
-            trainings[f"1 {self.first_of(arm).name}"] = self.recipe(arm, first, folder, (1, 1)).stage1().words
+    def stage2_words(self, arm: Arm, costs: dict[str, tuple[float, float]]) -> Sequence[object]:
+        """A stage 2 of the arm on the first seed, behind what costs as much as a trained adapter."""
+        seed = self.args.seeds[0]
+        recipe = self.recipe(arm, seed, self.folder / "cost" / arm.name.replace(" ", "_"), (1, 1))
         if arm.after is not None:  # its updates hang on what the adapter answers by then
-            there = self.recipe(arm, first, folder / arm.name.replace(" ", "_"), (1, 1))
-            self.go_on_from(arm, first, there, known)
-            trainings[f"2 {arm.name}"] = there.stage2().words
-        # Stage 2 costs the same from a new adapter as from a trained one, but options that use what stage 1 has
-        # learned ask for one: one update of stage 1 will do.
-        elif USE_STAGE1 & {*arm.shape, *arm.stage2}:
-            once = self.recipe(arm, first, folder / arm.name.replace(" ", "_"), (1, 1))
-            self.call(once.stage1())
-            trainings[f"2 {arm.name}"] = once.stage2().words
-        else:
-            fresh = self.recipe(replace(arm, stage1=None), first, folder, (1, 1))
-            trainings[f"2 {arm.name}"] = fresh.stage2(pretrained=False).words
-        return trainings
+            self.go_on_from(arm, seed, recipe, costs)
+        elif USE_STAGE1 & {*arm.shape, *arm.stage2, *self.corpus.stage2}:  # and these on what it spells
+            self.train_stage1(arm, seed, replace(recipe, stage1_updates=self.updates_of_stage1(arm, costs)))
+        else:  # a new adapter costs the same
+            return self.recipe(replace(arm, stage1=None), seed, recipe.out, (1, 1)).stage2(pretrained=False).words
+        return recipe.stage2().words
 
     def train_and_score(self, arm: Arm, seed: int, costs: dict[str, tuple[float, float]]) -> dict[str, float]:
         out = self.folder / arm.name.replace(" ", "_") / f"seed{seed}"
@@ -200,7 +206,7 @@ class Ablations:
         tested = replace(recipe, audio=self.corpus.test(self.data(seed)))
         for split, metric, _ in self.corpus.scores.values():
             command = tested.generate(split, scoring="wer" if metric == "wer" else "sacrebleu")
-            self.call(replace(command, words=[*command.words, *arm.generation]))
+            self.call(replace(command, words=[*command.words, *self.corpus.generation, *arm.generation]))
         results = read_scores({split: recipe.hypotheses(split) for split, _, _ in self.corpus.scores.values()})
         found = {score: results[split][metric].value for score, (split, metric, _) in self.corpus.scores.items()}
         found |= {score: mean(found[part] for part in parts) for score, (parts, _) in self.corpus.means.items()}
@@ -229,16 +235,19 @@ class Ablations:
 
     def updates(self, arm: Arm, seed: int, costs: dict[str, tuple[float, float]], cut: float) -> tuple[int, int]:
         """How many updates of each stage go into the time of an arm less the share `cut`."""
-        first, second = costs[arm.name]
-        seconds, share = self.args.seconds, 0.0 if arm.stage1 is None else self.args.stage1_share
+        second, seconds = costs[arm.name][1], self.args.seconds
         if arm.after is not None:
             return 0, max(1, round(seconds * self.args.end_share / second))
+        share = 0.0 if arm.stage1 is None else self.args.stage1_share
         spent = seconds_of_own_answers(self.data(seed), self.args.llm) if OWN in arm.stage2 else 0.0
         if (left := seconds * (1 - share - cut) - spent) < second:
             raise CommandFailed(
                 f"{arm.name}: the LLM wrote its answers for {spent:.0f} s, and no time is left; raise --seconds"
             )
-        return round(seconds * share / first) if share else 0, round(left / second)
+        return self.updates_of_stage1(arm, costs), round(left / second)
+
+    def updates_of_stage1(self, arm: Arm, costs: dict[str, tuple[float, float]]) -> int:
+        return 0 if arm.stage1 is None else round(self.args.seconds * self.args.stage1_share / costs[arm.name][0])
 
     def go_on_from(self, arm: Arm, seed: int, recipe: Recipe, costs: dict[str, tuple[float, float]]) -> None:
         """What `arm.after` comes to before the last part, trained once for all arms that go on from it.

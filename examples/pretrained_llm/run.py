@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "whisper_encoder")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "whisper_encoder")]
 
 from curves import draw_curves, read_curves  # noqa: E402
 from pipeline import Command, CommandFailed, run_together, tool  # noqa: E402
@@ -24,24 +24,9 @@ from recipe import Recipe, tokenizer  # noqa: E402
 from recordings import CONTROL, MANIFESTS, TEST, every, with_answers  # noqa: E402
 from recordings import prepare as prepare_recordings  # noqa: E402
 from results import read_scores, samples, table, write_json  # noqa: E402
+from setting import ADAPTERS, INSTRUCTIONS, PROJECTOR, STAGE1, STAGE2, VOCABULARY, smollm2  # noqa: E402
 
-VOCABULARY = 600
 SPLITS = ("train", "valid")
-# Of about as many weights. The Q-Former has 16 queries for every 0.96 s: a query has 60 ms of speech, and CTC twice the
-# room it needs; an output of the convolution has 80 ms.
-ADAPTERS = {
-    "qformer": (
-        "--query-start", "monotonic", "--query-window-seconds", 0.96, "--queries-per-window", 16,
-        "--hidden-size", 256, "--ffn-size", 1024,
-    ),
-    "conv": ("--adapter", "conv", "--speech-stride", 4, "--hidden-size", 416),
-}  # fmt: skip
-STAGE1 = ("--projector", "scaled", "--lr", 0.0007, "--objective", "llm-ctc", "--llm-ctc-sample", 1024)
-# What stage 1 spells, as the LLM's tokens; the LLM learns with LoRA to repeat it, or to translate it.
-STAGE2 = (
-    "--compress-queries", "--soft-tokens", "--freeze-qformer", "--lora-rank", 16, "--lora-alpha", 32,
-    "--lr", 0.0002, "--batch-size", 4, "--validate-interval-updates", 0,
-)  # fmt: skip
 
 
 def main() -> None:
@@ -116,7 +101,7 @@ def translated(args: argparse.Namespace) -> list[str]:
 
 
 def templates(args: argparse.Namespace) -> Path:
-    return args.prompt_templates or HERE / ("translation.yaml" if args.to else "instructions.yaml")
+    return args.prompt_templates or (HERE / "translation.yaml" if args.to else INSTRUCTIONS)
 
 
 def own_answers(recipe: Recipe, source: Path, target: Path, languages: Sequence[str], wordings: Path) -> Command:
@@ -141,16 +126,10 @@ def controls(recipe: Recipe, whisper: Path, languages: Sequence[str]) -> Command
 
 def prepare(args: argparse.Namespace, started: float) -> tuple[Path, Path]:
     """Encoder and LLM, fetched and converted where they are not there, and the recordings with their manifests."""
-    llm = args.llm or args.out / "smollm2"
-    if args.llm and not llm.is_dir():
-        sys.exit(f"error: {llm} is not there; name a Hugging Face folder with --llm, or leave it out")
+    if args.llm and not args.llm.is_dir():
+        sys.exit(f"error: {args.llm} is not there; name a Hugging Face folder with --llm, or leave it out")
     encoder = prepare_recordings(args.whisper, args.seed, started, threads=args.threads)
-    if not llm.is_dir():
-        for name, words in (("fetch", ["--build", args.out]), ("convert", [args.out / "smollm2-gguf", "--out", llm])):
-            log = args.out / "logs" / f"{name}.log"
-            command = [sys.executable, HERE / f"{name}.py", *words]
-            run_together([Command(f"{HERE.name} {name}", command, log, args.threads)], started)
-    return encoder, llm
+    return encoder, args.llm or smollm2(args.out, started, args.threads)
 
 
 def make_recipe(args: argparse.Namespace, encoder: Path, llm: Path) -> Recipe:
@@ -165,7 +144,7 @@ def make_recipe(args: argparse.Namespace, encoder: Path, llm: Path) -> Recipe:
         stage2_updates=args.stage2_updates,
         seed=args.seed,
         threads=args.threads,
-        stage1_options=(*ADAPTERS[args.adapter], *STAGE1, "--llm", llm),
+        stage1_options=(*ADAPTERS[args.adapter], *PROJECTOR, "--objective", "llm-ctc", "--llm", llm, *STAGE1),
         stage2_options=("--prompt-templates", templates(args), "--objective", args.objective, *STAGE2),
     )
 

@@ -27,8 +27,9 @@ from sparqle_fairseq.models.stage1.losses import NEVER, ctc_emissions, sample_vo
 from sparqle_fairseq.models.stage1.objectives.llm_ctc import LLMSpace
 
 RECIPE = ROOT / "examples" / "pretrained_llm"
-sys.path += [str(RECIPE.parent), str(RECIPE.parent / "whisper_encoder")]
+sys.path += [str(RECIPE.parent), str(RECIPE.parent / "whisper_encoder"), str(RECIPE)]
 import recordings  # noqa: E402
+import setting  # noqa: E402
 
 
 def load(name: str) -> ModuleType:
@@ -222,7 +223,7 @@ def test_some_transcripts_are_of_all_parts_of_a_manifest(tmp_path):
 def prepared(tmp_path: Path, monkeypatch, **more) -> list[str]:
     """Names of the commands that the recipe runs before it extracts features."""
     ran: list[str] = []
-    for module in (run, recordings):
+    for module in (run, recordings, setting):
         monkeypatch.setattr(
             module, "run_together", lambda commands, _started: ran.extend(each.name for each in commands)
         )
