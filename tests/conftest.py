@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from dataclasses import asdict
@@ -9,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the helpers that tests of several folders share
@@ -17,14 +17,33 @@ sys.path.insert(0, str(HERE))  # the helpers that tests of several folders share
 # Before anything of Hugging Face is imported: it reads this once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import sparqle_fairseq  # noqa: E402
 
-sparqle_fairseq.register()
+def pytest_sessionstart(session):
+    """Load the plugin; not in the process that only hands out tests to others, which would take seconds for nothing."""
+    if session.config.pluginmanager.hasplugin("dsession"):
+        return
+    gc.disable()  # until all tests are collected: what is imported stays
+    import torch
 
-import quick_options  # noqa: E402
+    import sparqle_fairseq
 
-quick_options.install()
-torch.set_num_threads(1)
+    sparqle_fairseq.register()
+
+    import quick_options
+
+    quick_options.install()
+    torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """Leave what the imports have made out of each later search for garbage: half a second of CPU, hundreds of times."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish():
+    """Hypothesis, which pytest loads for its last words, asks what else holds its objects."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,17 @@
 
 fairseq lets Hydra compose it anew for every command: 0.4 seconds of CPU, several times what a tiny model takes to
 build, and hundreds of tests run a command in this process. What is chosen (`task=sparqle_pretrain`) is composed by
-Hydra once; values (`task.seed=1`) are read by Hydra's grammar once for each text, and set by Hydra's own function.
-Where anything goes wrong Hydra does it all, and complains itself. `test_quick_options.py` holds the two side by side.
+Hydra once; values (`task.seed=1`) are read by Hydra's grammar once for each text, and set by Hydra's own function: all
+of them once for a choice, then those that are others than that time. Where anything goes wrong Hydra does it all, and
+complains itself. `test_quick_options.py` holds the two side by side.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import os
 from typing import Any
 
 from fairseq.dataclass import utils
@@ -18,8 +21,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-compose = utils.compose
-_composed: dict[tuple[Any, ...], tuple[list[Any], DictConfig]] = {}
+compose, initialize = utils.compose, utils.initialize
+# What is chosen -> what that stands for, the values of the first command that chose it, its configuration.
+_composed: dict[tuple[Any, ...], tuple[list[Any], list[str], DictConfig]] = {}
 
 
 @functools.cache
@@ -34,22 +38,44 @@ def _registered(choice: str) -> Any:
     return found.get(f"{name}.yaml") if isinstance(found, dict) else None
 
 
+def _name(text: str) -> str:
+    return text.partition("=")[0]
+
+
+def _set(config: DictConfig, values: list[str]) -> DictConfig:
+    OmegaConf.set_struct(config, True)
+    ConfigLoaderImpl._apply_overrides_to_config([_read(text) for text in values], config)
+    return config
+
+
 def quick_compose(config_name: str, overrides: list[str], strict: bool) -> DictConfig:
-    choices = [text for text in overrides if "." not in text.partition("=")[0]]
+    choices = [text for text in overrides if "." not in _name(text)]
+    values = [text for text in overrides if "." in _name(text)]
     nodes = [_registered(choice) for choice in choices]
-    key = (config_name, *choices, *map(id, nodes))
+    key = (config_name, *choices, *map(id, nodes), *map(_name, values))
     try:
         if key not in _composed:
-            _composed[key] = nodes, compose(config_name, overrides=choices, strict=False)
-        config = copy.deepcopy(_composed[key][1])
-        OmegaConf.set_struct(config, True)
-        values = [text for text in overrides if "." in text.partition("=")[0]]
-        ConfigLoaderImpl._apply_overrides_to_config([_read(text) for text in values], config)
+            found = _by_hydra(config_name, overrides=choices, strict=False)
+            _composed[key] = nodes, values, _set(found, values)
+        _, first, there = _composed[key]
+        config = _set(copy.deepcopy(there), [text for text, old in zip(values, first, strict=True) if text != old])
     except Exception:  # whatever is wrong with an option, Hydra says it in its own words
-        return compose(config_name, overrides=overrides, strict=strict)
+        return _by_hydra(config_name, overrides=overrides, strict=strict)
     OmegaConf.set_struct(config, strict)
     return config
 
 
+def _by_hydra(config_name: str, overrides: list[str], strict: bool) -> DictConfig:
+    """What fairseq does, which calls `quick_compose`: Hydra looks for that caller, and reads the source of all others."""
+    with initialize(config_path=os.path.join("..", "config"), caller_stack_depth=3):
+        return compose(config_name, overrides=overrides, strict=strict)
+
+
+def quick_initialize(config_path: str) -> Any:
+    """In place of Hydra's, which is called where Hydra is asked."""
+    assert config_path == os.path.join("..", "config")
+    return contextlib.nullcontext()
+
+
 def install() -> None:
-    utils.compose = quick_compose
+    utils.compose, utils.initialize = quick_compose, quick_initialize

@@ -30,21 +30,33 @@ def command_lines(world, folder):
     yield finetune_arguments(world, folder, "--lora-rank", 2, "--patience", 3, "--optimizer", "sgd")
 
 
-def test_a_configuration_is_what_hydra_makes_of_the_command_line(world, tmp_path, monkeypatch):
+@pytest.fixture
+def hydra_alone(monkeypatch):
+    """A function after which fairseq asks Hydra."""
+
+    def alone():
+        monkeypatch.setattr(utils, "compose", quick_options.compose)
+        monkeypatch.setattr(utils, "initialize", quick_options.initialize)
+
+    return alone
+
+
+def test_a_configuration_is_what_hydra_makes_of_the_command_line(world, tmp_path, monkeypatch, hydra_alone):
     assert utils.compose is quick_options.quick_compose, "conftest.py installs it"
     found = [configuration(words) for words in command_lines(world, tmp_path)]
-    monkeypatch.setattr(utils, "compose", quick_options.compose)
+    hydra_alone()
     expected = [configuration(words) for words in command_lines(world, tmp_path)]
     for one, other in zip(found, expected, strict=True):
         assert OmegaConf.to_container(one) == OmegaConf.to_container(other)
         assert repr(one) == repr(other)  # and of the same types
     assert found[0] == found[2] != found[1]
     monkeypatch.setattr(utils, "compose", quick_options.quick_compose)
+    monkeypatch.setattr(utils, "initialize", quick_options.quick_initialize)
     monkeypatch.setattr(quick_options, "compose", None)  # what is composed already is not composed again
     assert [configuration(words) for words in command_lines(world, tmp_path)] == found
 
 
-def test_what_hydra_refuses_it_refuses_itself(world, tmp_path, monkeypatch):
+def test_what_hydra_refuses_it_refuses_itself(world, tmp_path, hydra_alone):
     def refusal():
         arguments = options.parse_args_and_arch(
             options.get_training_parser(), [str(word) for word in pretrain_arguments(world, tmp_path)]
@@ -54,6 +66,6 @@ def test_what_hydra_refuses_it_refuses_itself(world, tmp_path, monkeypatch):
         return type(error.value), str(error.value)
 
     found = refusal()
-    monkeypatch.setattr(utils, "compose", quick_options.compose)
+    hydra_alone()
     assert found == refusal()
     assert "many" in found[1]

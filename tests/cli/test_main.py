@@ -23,8 +23,9 @@ SPARQLE = Path(sys.executable).parent / "sparqle"
 HEAVY = ("torch", "fairseq", "transformers", "numpy", "soundfile", "rich")
 
 
-def test_help_fits_a_screen_and_names_every_command() -> None:
-    lines = command("sparqle", "--help").stdout.splitlines()
+def test_help_fits_a_screen_and_names_every_command(capsys) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) < 80
     named = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
@@ -67,7 +68,13 @@ def test_no_help_imports_anything_heavy() -> None:
         (["--no-such-option"], 2),
     ],
 )
-def test_exit_codes(arguments: list[str], code: int) -> None:
+def test_exit_codes(arguments: list[str], code: int, capsys) -> None:
+    assert main(arguments) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["validate", "no.tsv"], 1), (["validate"], 2)])
+def test_the_program_ends_with_the_code(arguments: list[str], code: int) -> None:
     done = command("sparqle", *arguments, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
@@ -162,10 +169,15 @@ ASKS = {  # what click's three scripts send: words, and which of them is complet
 
 
 @pytest.mark.parametrize("shell", ASKS)
-def test_every_shell_gets_the_commands_and_options(shell: str) -> None:
+def test_every_shell_gets_the_commands_and_options(shell: str, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("_SPARQLE_COMPLETE", f"{shell}_complete")
+
     def answers(*words: str) -> str:
-        environment = {**os.environ, "_SPARQLE_COMPLETE": f"{shell}_complete", **ASKS[shell](words)}
-        return subprocess.run([str(SPARQLE)], env=environment, capture_output=True, text=True, check=True).stdout
+        for name, value in ASKS[shell](words).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit, match="^0$"):
+            main([])
+        return capsys.readouterr().out
 
     assert all(name in answers("sparqle", "") for name in COMMANDS)
     assert "validate" in answers("sparqle", "val")
