@@ -66,7 +66,7 @@ def quick_compose(config_name: str, overrides: list[str], strict: bool) -> DictC
 
 
 def _by_hydra(config_name: str, overrides: list[str], strict: bool) -> DictConfig:
-    """What fairseq does, which calls `quick_compose`: Hydra looks for that caller, and reads the source of all others."""
+    """As fairseq does it, the caller's caller: Hydra looks for that one, and reads the source of all before it."""
     with initialize(config_path=os.path.join("..", "config"), caller_stack_depth=3):
         return compose(config_name, overrides=overrides, strict=strict)
 

@@ -175,7 +175,7 @@ def test_every_shell_gets_the_commands_and_options(shell: str, monkeypatch, caps
     def answers(*words: str) -> str:
         for name, value in ASKS[shell](words).items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             main([])
         return capsys.readouterr().out
 

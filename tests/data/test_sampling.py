@@ -176,6 +176,7 @@ def seen_batches(monkeypatch) -> list[list[int]]:
 
 def mixed(world) -> list:
     options = ["--task-ratio", "transcription=1,translation=3", "--required-batch-size-multiple", 1, "--seed", 3]
+    options += ["--disable-validation", "--save-interval", 9]
     return ["--speech-encoder", world.encoder, *TINY, *options]
 
 
@@ -185,8 +186,7 @@ def test_training_draws_rows_by_the_ratio_and_resumes_among_them(world, tmp_path
 
     def train(folder: str, updates: int) -> list[list[int]]:
         batches.clear()
-        more = [*mixed(world), "--save-interval-updates", 3, "--keep-interval-updates", 1]
-        train_here(finetune_arguments(world, tmp_path / folder, *more, updates=updates))
+        train_here(finetune_arguments(world, tmp_path / folder, *mixed(world), updates=updates))
         return list(batches)
 
     whole = train("whole", 9)  # two epochs of 4 batches, and one batch
@@ -230,7 +230,8 @@ def test_folders_take_turns_in_a_real_run_and_after_resuming_in_one(world, tmp_p
 
     def train(folder: str, updates: int) -> list[list[int]]:
         utterances.clear()
-        arguments = pretrain_arguments(world, tmp_path / folder, "--save-interval-updates", 1, updates=updates)
+        more = ["--objective", "stc", "--disable-validation", "--save-interval", 9]
+        arguments = pretrain_arguments(world, tmp_path / folder, *more, updates=updates)
         arguments[0] = f"{tmp_path / 'a'}:{tmp_path / 'b'}"
         train_here(arguments)
         return list(utterances)

@@ -218,6 +218,7 @@ def test_from_clusters_to_text_through_the_commands(units, tmp_path):
     stage1 = [
         *common, "--task", "sparqle_pretrain", "--arch", "sparqle_qformer_tiny", "--criterion", "sparqle_pretrain",
         "--text-tokenizer", units.tokenizer, *SMALL, *OPTIONS, "--validate-interval", 1000, "--batch-size", 16,
+        "--save-interval", 1000,
     ]  # fmt: skip
     train_here(stage1)
     done = generate(units, first / "checkpoint_last.pt", "sparqle_pretrain", "train", "--scoring", "wer")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from argparse import Namespace
-from unittest import mock
 
 import pytest
 import torch
-from commands import finetune_arguments, lines, train_here
+from commands import finetune_arguments, generate, lines, train_here
 from generation import OPTIONS, answers
 from sacrebleu.metrics import CHRF
 from tiny_models import batch, build_stage2
@@ -355,27 +353,10 @@ class TestMinimumBayesRisk:
             assert answers(ranked) != answers(plain)
 
 
-def generate_here(world, checkpoint, *more):
-    """What fairseq-generate writes below --results-path, in this process."""
-    from fairseq_cli.generate import cli_main
-
+def written(world, checkpoint, *more):
+    """What fairseq-generate writes below --results-path."""
     out = checkpoint.parent / "out"
-    arguments = [world.data, "--user-dir", "sparqle_fairseq", "--cpu", "--task", "sparqle_finetune"]
-    arguments += [
-        "--path",
-        checkpoint,
-        "--gen-subset",
-        "test_fr",
-        "--batch-size",
-        5,
-        "--max-len-b",
-        12,
-        "--results-path",
-        out,
-        *more,
-    ]
-    with mock.patch.object(sys, "argv", ["fairseq-generate", *map(str, arguments)]):
-        cli_main()
+    generate(world, checkpoint, "sparqle_finetune", "test_fr", "--results-path", out, *more)
     return out / "generate-test_fr.txt"
 
 
@@ -385,11 +366,11 @@ def test_the_command_reads_the_options_and_prints_contrasts_with_hypotheses(worl
     checkpoint = tmp_path / "checkpoint_last.pt"
     more = ["--speech-contrast", "removed", "--least-contrast", 1000, "--rerank", "mbr", "--prefix", "Vert"]
     more += ["--max-tokens-per-second", 30, "--min-tokens-per-second", 1, "--repetition-penalty", 1.1, "--loop-guard"]
-    path = generate_here(world, checkpoint, *more, "--beam", 2)
+    path = written(world, checkpoint, *more, "--beam", 2)
     contrasts, hypotheses = lines(path.read_text(), "I"), lines(path.read_text(), "D")
     assert contrasts.keys() == hypotheses.keys() == set(range(16))
     assert all(len(line.split("\t")) == 5 and line.endswith("\tunheard") for line in contrasts.values())
     assert all(line.split("\t", 1)[1].startswith("Vert") for line in hypotheses.values())
     assert sum(line.startswith("I-") for line in lines_in_order(read_results([path]))) == 16
-    plain = lines(generate_here(world, checkpoint, "--beam", 2, "--min-len", 12).read_text(), "I")
+    plain = lines(written(world, checkpoint, "--beam", 2, "--min-len", 12).read_text(), "I")
     assert plain == dict.fromkeys(range(16), "length"), "no hypothesis ends before 12 tokens, nor is longer"

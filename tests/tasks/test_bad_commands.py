@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 import torch
-from commands import finetune_arguments, pretrain_arguments, train_here
+from commands import finetune_arguments, generate_here, pretrain_arguments, train_here
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparqle_fairseq.errors import SparqleError, sentence_of
 from sparqle_fairseq.models.encoders import load_speech_encoder
 from sparqle_fairseq.models.stage2.start import read_adapter
-
-
-def generate_here(arguments):
-    """What fairseq-generate does, in this process."""
-    from fairseq_cli.generate import cli_main
-
-    with mock.patch.object(sys, "argv", ["fairseq-generate", *map(str, arguments)]):
-        cli_main()
 
 
 @pytest.fixture(scope="module")

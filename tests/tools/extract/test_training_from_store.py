@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 import torch
-from commands import finetune_arguments, lines, pretrain, pretrain_arguments, train_here
+from commands import finetune_arguments, generate, lines, pretrain, pretrain_arguments, train_here
 from factories import save_tiny_hubert
 from tiny_models import batch, build_stage1, build_stage2
 
@@ -43,6 +41,7 @@ def stores(world, tmp_path_factory):
 
 
 TOLERANCE = {"fp32": 1e-6, "fp16": 1e-3}
+SHORT = ["--max-len-b", 6, "--beam", 1]  # a generation
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
@@ -57,16 +56,6 @@ def test_the_loss_is_that_from_audio(world, stores, build, precision):
         losses.append(float(loss) / size)
     assert isinstance(built.model.speech_encoder, FeatureReader)
     assert losses[1] == pytest.approx(losses[0], rel=TOLERANCE[precision])
-
-
-def generate_here(source, checkpoint, task, split):
-    """What fairseq-generate does, in this process."""
-    from fairseq_cli.generate import cli_main
-
-    words = ["fairseq-generate", source.data, "--user-dir", "sparqle_fairseq", "--cpu", "--task", task, "--path",
-             checkpoint, "--gen-subset", split, "--batch-size", 5, "--max-len-b", 6, "--beam", 1]  # fmt: skip
-    with mock.patch.object(sys, "argv", list(map(str, words))):
-        cli_main()
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +96,13 @@ def test_training_gives_the_checkpoint_that_audio_gives(runs):
 
 
 @pytest.mark.parametrize(("stage", "task", "split"), [(1, "pretrain", "test"), (2, "finetune", "test_fr")])
-def test_generation_gives_the_hypotheses_that_audio_gives(world, stores, runs, capsys, stage, task, split):
+def test_generation_gives_the_hypotheses_that_audio_gives(world, stores, runs, stage, task, split):
     """From the checkpoint that was trained on features, which knows its encoder: on audio, and on each store."""
     checkpoint = runs["fp32"] / f"stage{stage}" / "checkpoint_last.pt"
     found = {}
     for name, source in (("audio", world), *stores.items()):
-        generate_here(source, checkpoint, f"sparqle_{task}", split)
-        found[name] = {row: line.split("\t")[1] for row, line in lines(capsys.readouterr().out, "D").items()}
+        printed = generate(source, checkpoint, f"sparqle_{task}", split, *SHORT).stdout
+        found[name] = {row: line.split("\t")[1] for row, line in lines(printed, "D").items()}
     assert len(found["audio"]) == 16
     assert found["fp32"] == found["audio"]
     assert found["fp16"] == found["audio"]
@@ -224,7 +213,7 @@ def test_generation_refuses_features_of_another_encoder(world, runs, tmp_path):
     store = extract(world, tmp_path / "store", encoder=tmp_path / "other.pt", splits=("test",))
     checkpoint = runs["fp32"] / "stage1" / "checkpoint_last.pt"
     with pytest.raises(SparqleError, match="another speech encoder: its fingerprint was"):
-        generate_here(store, checkpoint, "sparqle_pretrain", "test")
+        generate(store, checkpoint, "sparqle_pretrain", "test", *SHORT)
 
 
 def test_an_encoder_that_changed_in_its_place_is_refused(world, tmp_path):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
-from unittest import mock
 
 import pytest
 import torch
-from commands import lines
+from commands import generate_arguments, generate_here, lines
 from tiny_models import batch
 
 from sparqle_fairseq.data.manifest import read_manifest
@@ -18,18 +16,12 @@ STAGES = [("stage1", "sparqle_pretrain"), ("stage2", "sparqle_finetune")]
 
 
 @pytest.fixture
-def generate(world, checkpoints, capsys):
+def generate(world, checkpoints):
     """What fairseq-generate prints, run in this process."""
-    from fairseq_cli.generate import cli_main
 
     def run(stage, split, *more):
-        words = [
-            "fairseq-generate", world.data, "--user-dir", "sparqle_fairseq", "--cpu", "--task", dict(STAGES)[stage],
-            "--path", getattr(checkpoints, stage), "--gen-subset", split, "--batch-size", 5, "--max-len-b", 12, *more,
-        ]  # fmt: skip
-        with mock.patch.object(sys, "argv", [str(word) for word in words]):
-            cli_main()
-        return capsys.readouterr().out
+        checkpoint = getattr(checkpoints, stage)
+        return generate_here(generate_arguments(world, checkpoint, dict(STAGES)[stage], split, *more))
 
     return run
 
