@@ -109,7 +109,7 @@ def generate_here(arguments: list[Any]) -> str:
     """What fairseq-generate prints, in this process: a second faster, and its errors can be caught."""
     from fairseq_cli.generate import cli_main
 
-    words = ["fairseq-generate", *map(str, arguments)]
+    words = ["fairseq-generate", "--num-workers", "0", *map(str, arguments)]
     with mock.patch.object(sys, "argv", words), redirect_stdout(io.StringIO()) as printed:
         cli_main()
     return printed.getvalue()

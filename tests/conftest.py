@@ -24,6 +24,7 @@ def pytest_sessionstart(session):
         return
     gc.disable()  # until all tests are collected: what is imported stays
     import torch
+    import torch.utils.data
 
     import sparqle_fairseq
 
@@ -33,6 +34,9 @@ def pytest_sessionstart(session):
 
     quick_options.install()
     torch.set_num_threads(1)
+    # A command leaves loader processes, which would end with a process of its own. Whoever finds them among the garbage
+    # waits so many seconds before it ends them: 5 by default, in the midst of another test.
+    torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.2
 
 
 def pytest_collection_finish():

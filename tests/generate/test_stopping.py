@@ -9,7 +9,7 @@ from argparse import Namespace
 import pytest
 import tiny
 import torch
-from commands import QUIET, finetune_arguments, train_here
+from commands import QUIET, finetune_arguments, generate_here, train_here
 from generation import OPTIONS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -254,10 +254,9 @@ def test_a_template_file_names_stop_texts(world, base, prompts):
         built.task.text_side(False, None)
 
 
-def test_every_command_that_generates_stops(world, base, tmp_path, capsys, monkeypatch):
+def test_every_command_that_generates_stops(world, base, tmp_path):
     """fairseq-train --eval-generate, fairseq-generate, sparqle translate, sparqle inspect; the option several times."""
     from click.testing import CliRunner
-    from fairseq_cli.generate import cli_main
 
     from sparqle_fairseq.cli.main import app
 
@@ -272,14 +271,11 @@ def test_every_command_that_generates_stops(world, base, tmp_path, capsys, monke
     checkpoint = tmp_path / "checkpoint_last.pt"
     state = torch.load(checkpoint, weights_only=True)
     assert stop_texts(state["cfg"]["task"]["stop"]) == ["e", "a"]
-    capsys.readouterr()
     common = [world.data, *QUIET[:3], "--task", "sparqle_finetune", "--path", checkpoint, "--gen-subset", "test_fr"]
 
     def generated(*more):
         words = [*common, "--batch-size", 8, "--beam", 1, "--max-len-b", 12, "--prompt-templates", template, *more]
-        monkeypatch.setattr("sys.argv", ["fairseq-generate", *map(str, words)])
-        cli_main()
-        return [line.split("\t")[2] for line in capsys.readouterr().out.splitlines() if line[:2] == "D-"]
+        return [line.split("\t")[2] for line in generate_here(words).splitlines() if line[:2] == "D-"]
 
     whole = generated()
     letter = latest(whole[0])
