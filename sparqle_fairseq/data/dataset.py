@@ -23,6 +23,7 @@ from sparqle_fairseq.data.audio import (
 )
 from sparqle_fairseq.data.augment import SpeedPerturbation, change_speed
 from sparqle_fairseq.data.manifest import Manifest, ManifestRow
+from sparqle_fairseq.data.order import stable_order
 from sparqle_fairseq.data.sampling import Sampler
 from sparqle_fairseq.data.signals import guard_loader
 from sparqle_fairseq.data.units import UnitFile
@@ -214,11 +215,12 @@ class SpeechDataset(Dataset[dict[str, Any]]):
 
         With a sampler, the rows of this epoch: some not at all, some more than once.
         """
-        rows = np.arange(len(self)) if self.sampler is None else self.sampler.epoch((self.epoch - 1) // self.shards)
-        sizes = self.sizes[rows].astype(np.float64)
+        rows = None if self.sampler is None else self.sampler.epoch((self.epoch - 1) // self.shards)
+        sizes = self.sizes if rows is None else self.sizes[rows]
         if self.shuffle:
             sizes = sizes * np.random.uniform(1 - LENGTH_JITTER, 1 + LENGTH_JITTER, len(sizes))
-        return rows[np.argsort(sizes, kind="stable")]
+        order = stable_order(sizes)
+        return order if rows is None else rows[order]
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from fairseq.data import data_utils
+
+
+class _Cut(np.ndarray):
+    """Indices that NumPy splits as it splits all arrays, in a fifth of the time.
+
+    `np.split`, by which fairseq cuts its batches, looks at each of a hundred thousand parts as if the array could have
+    any number of dimensions, and any kind. Can go when fairseq cuts by slices.
+    """
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        if function is not np.split or kwargs or len(args) != 2 or not isinstance(args[1], np.ndarray):
+            return super().__array_function__(function, types, args, kwargs)
+        whole = self.view(np.ndarray)
+        ends = [*args[1].tolist(), len(whole)]
+        return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def batch_by_size_keeping_all(
@@ -46,7 +64,7 @@ def batch_by_size_keeping_all(
         )
     batches = list(
         data_utils.batch_by_size(
-            indices,
+            indices.view(_Cut),
             num_tokens_fn=None,
             num_tokens_vec=lengths,
             max_tokens=max_tokens,

@@ -195,6 +195,22 @@ def test_no_index_is_lost_and_every_limit_holds(lengths, max_tokens, max_sentenc
             assert len(batch) < multiple or len(batch) % multiple == 0
 
 
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_batches_that_fairseq_makes_are_those_it_makes_of_a_plain_array_and_are_parts_of_one(multiple):
+    from fairseq.data import data_utils
+
+    draw = np.random.default_rng(0)
+    indices, lengths = draw.permutation(5000), np.sort(draw.integers(10, 500, 5000))
+    limits = {"max_tokens": 4000, "max_sentences": 30, "required_batch_size_multiple": multiple}
+    theirs = data_utils.batch_by_size(indices, num_tokens_fn=None, num_tokens_vec=lengths, **limits)
+    ours = batch_by_size_keeping_all(indices, lengths, **limits)
+    assert len(ours) - len(theirs) in (0, 1)
+    for one, other in zip(ours, theirs, strict=False):
+        assert type(one) is np.ndarray  # split by slices, and not by numpy
+        assert one.tolist() == other.tolist()
+    assert all(one.base is ours[0].base is not None for one in ours)
+
+
 def test_item_longer_than_max_tokens_is_named():
     with pytest.raises(ValueError, match=r"Item 7 has length 90, more than --max-tokens 50"):
         batch_by_size_keeping_all(np.array([5, 7]), np.array([10, 90]), max_tokens=50)
