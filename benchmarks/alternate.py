@@ -133,6 +133,12 @@ class Times:
         """The median."""
         return statistics.median(self.seconds[side])
 
+    def together(self, name: str, parts: Mapping[str, float]) -> Times:
+        """With one more side, which takes so many times what each of some sides took in the same round."""
+        rounds = zip(*(self.seconds[side] for side in parts), strict=True)
+        sums = [sum(each * often for each, often in zip(took, parts.values(), strict=True)) for took in rounds]
+        return Times({**self.seconds, name: sums})
+
     def ratio(self, side: str, to: str, factor: float = 1.0) -> Spread:
         """Of the rounds' ratios, times `factor`."""
         pairs = zip(self.seconds[side], self.seconds[to], strict=True)
@@ -301,12 +307,13 @@ def resident(name: str) -> int:
 class Gemm:
     """A matrix product of a size at which the machine is at its best, as one more side: `flops` in a run."""
 
-    def __init__(self, device: str = "cpu", size: int = 1536) -> None:
+    def __init__(self, device: Any = "cpu", size: int = 1536, dtype: Any = None) -> None:
+        """`dtype` of torch; None: fp32."""
         import torch
 
-        self._left, self._right = (torch.randn(size, size, device=device) for _ in "ab")
+        self._left, self._right = (torch.randn(size, size, device=device, dtype=dtype) for _ in "ab")
         self._out = torch.empty_like(self._left)
-        self._repeats = 4 if device == "cpu" else 64
+        self._repeats = 4 if str(device) == "cpu" else 64
         self.flops = 2.0 * size**3 * self._repeats
 
     def __call__(self) -> None:
@@ -366,13 +373,30 @@ def _like(operand: Any, known: dict[Any, Any]) -> Any:
 
 def product_flops(run: Run) -> float:
     """Floating-point operations of the matrix products in `run`, attention's too; nothing else is counted."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
+    return sum(product_flops_by_precision(run).values())
 
-    counter = FlopCounterMode(display=False)
+
+def product_flops_by_precision(run: Run) -> dict[Any, float]:
+    """The same by the dtype of the operands; convolutions count as products."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+    found: dict[Any, float] = {}
+
+    def noting(formula: Callable[..., int]) -> Callable[..., int]:
+        def count(first: Any, *rest: Any, **more: Any) -> int:
+            operations = formula(first, *rest, **more)
+            found[first.dtype] = found.get(first.dtype, 0.0) + operations
+            return operations
+
+        count._get_raw = True  # type: ignore[attr-defined]  # torch's mark of a formula that is given tensors
+        return count
+
+    formulas = {operation: noting(formula) for operation, formula in flop_registry.items()}
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with counter, sdpa_kernel(SDPBackend.MATH):  # fused attention on CPUs is not in torch's table
         run()
-    return float(counter.get_total_flops())
+    return found
 
 
 def run(benchmark: Benchmark, measure: Callable[[Settings], Result], words: Sequence[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from alternate import (
     memory_of,
     peak_bytes,
     product_flops,
+    product_flops_by_precision,
 )
 from commands import ROOT
 
@@ -86,6 +87,22 @@ def test_operations_of_products_are_counted():
     attend = torch.nn.functional.scaled_dot_product_attention
     assert product_flops(lambda: attend(query, query, query)) == 2 * 2 * (2 * 4 * 6 * 6 * 8)
     assert Gemm(size=16).flops == 4 * 2 * 16**3
+
+
+def test_operations_are_told_apart_by_the_precision_of_their_operands():
+    left, right = torch.randn(8, 3), torch.randn(3, 5)
+    image, kernel = torch.randn(1, 2, 10, dtype=torch.float64), torch.randn(4, 2, 3, dtype=torch.float64)
+
+    def run():
+        assert (left @ right).shape == (left.bfloat16() @ right.bfloat16()).shape
+        torch.conv1d(image, kernel)
+
+    assert product_flops_by_precision(run) == {
+        torch.float32: 2 * 8 * 3 * 5,
+        torch.bfloat16: 2 * 8 * 3 * 5,
+        torch.float64: 2 * 4 * 2 * 3 * 8,
+    }
+    assert Gemm(size=16, dtype=torch.bfloat16)._out.dtype == torch.bfloat16
 
 
 def test_products_are_those_of_the_run_and_nothing_else():

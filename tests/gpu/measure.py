@@ -1,15 +1,18 @@
 """What a step of either stage takes on a device, with random weights of any size: seconds, throughput, memory.
 
-The settings are those of `sparqle plan`, so that its memory stands beside what was held.
+The settings are those of `sparqle plan`, so that its memory stands beside what was held. Operations of products are
+counted as the benchmarks count them, and stand beside what one large product reaches on the device.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from alternate import Gemm, product_flops_by_precision
 from fairseq.optim.adam import Adam
 
 from sparqle_fairseq.models.config import DTYPES, PretrainModelConfig, SpeechLLMConfig, qformer_config
@@ -32,10 +35,16 @@ class Figures:
     hours_of_audio_an_hour: float
     memory: int | None  # bytes at the highest point; None where the device does not say
     planned: int  # bytes
+    operations: dict[str, float]  # floating-point ones of the step's products and convolutions, by precision
+    peak: dict[str, float]  # operations a second of one large matrix product in each of these precisions
+    share_of_the_gemm_peak: float  # the time of the step's operations at these peaks, over that of the step
 
 
-def measure(run: plan.Run, stage: int, device: torch.device, steps: int = 3) -> Figures:
-    """Train a stage of a run for some steps, its trained weights in fp32, what is frozen as the run says."""
+def measure(run: plan.Run, stage: int, device: torch.device, steps: int = 3, gemm_size: int = 8192) -> Figures:
+    """Train a stage of a run for some steps, its trained weights in fp32, what is frozen as the run says.
+
+    The peaks are those of products of `gemm_size` x `gemm_size`.
+    """
     torch.manual_seed(0)
     batch = run.batch(stage)
     tokens, samples = round(run.mean_seconds * plan.TOKENS_A_SECOND), round(run.mean_seconds * plan.RATE)
@@ -52,15 +61,17 @@ def measure(run: plan.Run, stage: int, device: torch.device, steps: int = 3) -> 
 
     on_cuda = device.type == "cuda"
     step()
+    _wait(device)
     if on_cuda:
-        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     begun = time.perf_counter()
     for _ in range(steps):
         step()
-    if on_cuda:
-        torch.cuda.synchronize()
+    _wait(device)
     seconds = (time.perf_counter() - begun) / steps
+    memory = torch.cuda.max_memory_allocated() if on_cuda else None
+    operations = product_flops_by_precision(step)  # takes attention apart, and more memory
+    peak = {dtype: gemm_peak(device, gemm_size, dtype) for dtype in operations}
     return Figures(
         plan.STAGES[stage],
         torch.cuda.get_device_name(device) if on_cuda else "CPU",
@@ -68,9 +79,39 @@ def measure(run: plan.Run, stage: int, device: torch.device, steps: int = 3) -> 
         seconds,
         batch * tokens / seconds,
         batch * run.mean_seconds / seconds,
-        torch.cuda.max_memory_allocated() if on_cuda else None,
+        memory,
         plan.plan(run).stages[stage].memory,
+        {_name(dtype): count for dtype, count in operations.items()},
+        {_name(dtype): reached for dtype, reached in peak.items()},
+        share_of_peak(operations, peak, seconds),
     )
+
+
+def gemm_peak(device: torch.device, size: int, dtype: torch.dtype, tries: int = 3) -> float:
+    """Floating-point operations a second of a product of `size` x `size`: the best of some tries."""
+    gemm, took = Gemm(device, size, dtype), []
+    gemm()
+    for _ in range(tries):
+        _wait(device)
+        begun = time.perf_counter()
+        gemm()
+        _wait(device)
+        took.append(time.perf_counter() - begun)
+    return gemm.flops / min(took)
+
+
+def share_of_peak(operations: Mapping[Any, float], peak: Mapping[Any, float], seconds: float) -> float:
+    """How much of `seconds` operations take at their precision's peak."""
+    return sum(count / peak[precision] for precision, count in operations.items()) / seconds
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class _Loss:
