@@ -33,7 +33,7 @@ from sparqle_fairseq.errors import SparqleError
     help="in place of both: what is trained on; its memory is told, too. May come more than once",
 )
 @click.option("--gpus", type=int, default=1, show_default=True)
-@click.option("--gpu-memory", type=float, help="GB of one GPU, to be told where a stage does not fit")
+@click.option("--gpu-memory", type=float, help="GB of one GPU, to be told what does not fit and which batches fill it")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16", "memory-efficient-fp16", "memory-efficient-bf16"]),
@@ -86,6 +86,8 @@ def command(
         raise SparqleError("--llm and --llm-params are two ways to say the same; give one of them")
     if steps_per_second is not None and not steps_per_second > 0:
         raise SparqleError(f"--steps-per-second {steps_per_second:g} must be above 0")
+    if gpu_memory is not None and not gpu_memory > 0:
+        raise SparqleError(f"--gpu-memory {gpu_memory:g} must be above 0")
     if not manifests and hours is None:
         raise SparqleError("how much audio there is was not said; give --manifest, or --hours")
     if manifests and (hours is not None or mean_seconds is not None):
@@ -99,10 +101,10 @@ def command(
     given |= {"hours": hours, "mean_seconds": 12.3 if mean_seconds is None else mean_seconds}
     tokens = (max_tokens, max_tokens_stage2)
     run = Run(llm=llm or size, qformer=shape, max_tokens=tokens, from_store=from_store, **given)
-    found = plan(run)
+    found = plan(run, None if gpu_memory is None else gpu_memory * 1e9)
     if as_json:
         click.echo(json.dumps(as_dictionary(found, steps_per_second, rows), indent=2))
     else:
-        show(found, run, steps_per_second, rows)
+        show(found, run, steps_per_second, rows, gpu_memory)
     for sentence in misfits(found, gpu_memory):
         click.echo(f"warning: {sentence}", err=True)

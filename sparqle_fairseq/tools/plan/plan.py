@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from sparqle_fairseq.models.stage1.adapter import Stage1Adapter
 from sparqle_fairseq.models.stage1.batch import Foreign, Stage1Text
 from sparqle_fairseq.models.stage1.objectives import kind_of, parse_objective
 from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
+from sparqle_fairseq.tools.plan.filling import Filling, largest, samples_of
 from sparqle_fairseq.tools.plan.parts import LLMSize, answer_loss, build_encoder, build_llm, encode, llm_config
 from sparqle_fairseq.tools.plan.tracing import Counter, Peak, default_dtype, peak_of, weight_bytes, without_bytes
 
@@ -102,21 +105,48 @@ class Stage:
 class Plan:
     store: int  # bytes of the speech as fp16 features
     stages: tuple[Stage, ...]
+    fillings: tuple[Filling, ...] = ()  # of the stages, where a GPU's memory was said
 
 
-def plan(run: Run) -> Plan:
-    """Look at each stage without carrying it out. Raises `SparqleError`."""
+def plan(run: Run, gpu_memory: float | None = None) -> Plan:
+    """Look at each stage without carrying it out. Raises `SparqleError`.
+
+    With `gpu_memory`, in bytes, also find what fills it: three or four more looks at a stage, of some seconds each.
+    """
     network, width = None, 0
     config = None if run.llm is None else llm_config(run.llm)
     with without_bytes():
         with default_dtype(DTYPES[run.encoder_dtype]):
             network = build_encoder(run.encoder).eval()
         width = network.width
-        stages = [_stage1(run, network, config)]
+        looks = [cache(_stage1(run, network, config))]
         if config is not None:
-            stages.append(_stage2(run, network, config))
+            looks.append(cache(_stage2(run, network, config)))
+        stages = [look(run.batch(stage)) for stage, look in enumerate(looks)]
+        fillings = []
+        if gpu_memory is not None:
+            fillings = [_filling(run, i, look, gpu_memory, network) for i, look in enumerate(looks)]
     frames = run.hours * 3600 * network.sample_rate / network.samples_per_frame
-    return Plan(round(frames * width * 2), tuple(stages))
+    return Plan(round(frames * width * 2), tuple(stages), tuple(fillings))
+
+
+Look = Callable[[int], Stage]  # the stage with a batch of so many utterances
+
+
+def _filling(run: Run, stage: int, look: Look, limit: float, network: Any) -> Filling:
+    """Of a stage; a batch is never larger than what a GPU gets in an epoch."""
+    first = look(run.batch(stage))
+    most = math.ceil(run.hours * 3600 / run.mean_seconds / run.gpus)
+
+    def memory(batch: int) -> int:
+        return look(batch).memory
+
+    batch = largest(memory, limit, first.batch, most, first.memory - first.activations)
+    if not batch:
+        return Filling(0, 0, 0)
+    samples = samples_of(memory, limit, batch, most, run.mean_seconds * RATE)
+    tokens = replace(run, max_tokens=(samples,) * 2)
+    return Filling(tokens.batch(stage), samples, samples // network.samples_per_frame)
 
 
 def _options(run: Run, config: Any) -> Any:
@@ -127,7 +157,7 @@ def _options(run: Run, config: Any) -> Any:
     return config
 
 
-def _stage1(run: Run, network: Any, llm: Any) -> Stage:
+def _stage1(run: Run, network: Any, llm: Any) -> Look:
     options = _options(run, PretrainModelConfig())
     vocabulary = run.text_vocabulary + 1  # and [DEC]
     objective = parse_objective(run.objective)
@@ -147,10 +177,9 @@ def _stage1(run: Run, network: Any, llm: Any) -> Stage:
             llm_embeddings=table,
             projector=options.projector,
         )
-    batch = run.batch(0)
     tokens = max(3, round(run.mean_seconds * TOKENS_A_SECOND))
 
-    def step() -> None:
+    def step(batch: int) -> None:
         values = torch.zeros(batch, _frames(run, network), network.width, dtype=run.dtype)
         padding_mask = torch.zeros(values.shape[:2], dtype=torch.bool)
         words = torch.zeros(batch, tokens, dtype=torch.long)
@@ -169,41 +198,50 @@ def _stage1(run: Run, network: Any, llm: Any) -> Stage:
         sum(weight * sums[name]["sum"] for name, weight in objective.items()).backward()
 
     held = 0 if table is None else table.numel() * table.element_size()
-    return _measured(run, 0, adapter, held, network, peak_of(step, vocabulary), _encoder_peak(run, 0, network))
+
+    def look(batch: int) -> Stage:
+        adapter.zero_grad(set_to_none=True)  # of the look before
+        peak = peak_of(lambda: step(batch), vocabulary)
+        return _measured(run, 0, batch, adapter, held, network, peak, _encoder_peak(run, batch, network))
+
+    return look
 
 
-def _stage2(run: Run, network: Any, config: Any) -> Stage:
+def _stage2(run: Run, network: Any, config: Any) -> Look:
     text_config = config.get_text_config()
     llm = build_llm(config, DTYPES[run.llm_dtype])
     options = _options(run, SpeechLLMConfig())
     with default_dtype(run.dtype):
         adapter = Stage2Adapter(adapter_config(options, network.width, 1, 50.0), text_config.hidden_size)
-    batch = run.batch(1)
     tokens = max(2, round(run.mean_seconds * TOKENS_A_SECOND))
 
-    def step() -> None:
+    def step(batch: int) -> None:
         values = torch.zeros(batch, _frames(run, network), network.width, dtype=run.dtype)
         prompt = torch.zeros(batch, PROMPT_TOKENS, dtype=torch.long)
         answer = torch.zeros(batch, tokens, dtype=torch.long)
         answer_loss(adapter, llm, values, prompt, answer).backward()
 
-    peak = peak_of(step, text_config.vocab_size)
-    return _measured(run, 1, adapter, weight_bytes(llm), network, peak, _encoder_peak(run, 1, network))
+    def look(batch: int) -> Stage:
+        adapter.zero_grad(set_to_none=True)  # of the look before
+        peak = peak_of(lambda: step(batch), text_config.vocab_size)
+        return _measured(run, 1, batch, adapter, weight_bytes(llm), network, peak, _encoder_peak(run, batch, network))
+
+    return look
 
 
 def _frames(run: Run, network: Any) -> int:
     return network.frames(round(run.mean_seconds * RATE))
 
 
-def _encoder_peak(run: Run, stage: int, network: Any) -> Peak:
+def _encoder_peak(run: Run, batch: int, network: Any) -> Peak:
     if run.from_store:
         return Peak()
     samples = round(run.mean_seconds * RATE)
-    return peak_of(lambda: encode(network, torch.zeros(run.batch(stage), samples)))
+    return peak_of(lambda: encode(network, torch.zeros(batch, samples)))
 
 
 def _measured(
-    run: Run, stage: int, adapter: nn.Module, llm: int, network: nn.Module, step: Peak, encoding: Peak
+    run: Run, stage: int, batch: int, adapter: nn.Module, llm: int, network: nn.Module, step: Peak, encoding: Peak
 ) -> Stage:
     """Put together what is there all the time and what is there at the worst moment of a step.
 
@@ -225,7 +263,7 @@ def _measured(
     forward = max(encoding.total, step.total) + kept
     worst = max(forward, gradients + stepping)
     utterances = run.hours * 3600 / run.mean_seconds
-    an_epoch = math.ceil(utterances / (run.batch(stage) * run.gpus * run.update_freq))
+    an_epoch = math.ceil(utterances / (batch * run.gpus * run.update_freq))
     return Stage(
         name=STAGES[stage],
         trained_parameters=count,
@@ -236,9 +274,9 @@ def _measured(
         exchange=min(count, 2**28) * size if run.gpus > 1 else 0,
         activations=worst - gradients,
         logits=step.logits if forward == worst and step.total >= encoding.total else 0,
-        batch=run.batch(stage),
+        batch=batch,
         steps_an_epoch=an_epoch,
-        steps=math.ceil(run.epochs * utterances / (run.batch(stage) * run.gpus * run.update_freq)),
+        steps=math.ceil(run.epochs * utterances / (batch * run.gpus * run.update_freq)),
         checkpoint=_checkpoint(run, weight_bytes(adapter), count, optimizer=True),
         checkpoint_without_optimizer=_checkpoint(run, weight_bytes(adapter), count, optimizer=False),
     )

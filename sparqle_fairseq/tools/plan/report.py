@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from sparqle_fairseq.tools.plan.plan import Plan, Run, Stage
+from sparqle_fairseq.tools.plan.filling import Filling
+from sparqle_fairseq.tools.plan.plan import STAGES, Plan, Run, Stage
 from sparqle_fairseq.tools.plan.rows import Rows
 
 # Row -> its bytes in a stage.
@@ -23,8 +24,10 @@ MEMORY_ROWS = {
 def as_dictionary(plan: Plan, steps_per_second: float | None = None, rows: Rows | None = None) -> dict[str, Any]:
     """For `--json`; sizes in bytes."""
     stages = []
-    for stage in plan.stages:
-        one = {**asdict(stage), "memory": stage.memory}
+    for i, stage in enumerate(plan.stages):
+        one: dict[str, Any] = {**asdict(stage), "memory": stage.memory}
+        if plan.fillings:
+            one["fills"] = asdict(plan.fillings[i]) if plan.fillings[i].batch else None
         if steps_per_second is not None:
             one["hours"] = stage.steps / steps_per_second / 3600
         stages.append(one)
@@ -40,8 +43,14 @@ def _rows_memory(plan: Plan, rows: Rows) -> float:
     return rows.memory(min(stage.batch for stage in plan.stages))
 
 
-def show(plan: Plan, run: Run, steps_per_second: float | None = None, rows: Rows | None = None) -> None:
-    """Print the tables."""
+def show(
+    plan: Plan,
+    run: Run,
+    steps_per_second: float | None = None,
+    rows: Rows | None = None,
+    gpu_memory: float | None = None,
+) -> None:
+    """Print the tables; `gpu_memory` in GB as the plan was made for."""
     from rich.console import Console
     from rich.table import Table
 
@@ -57,6 +66,11 @@ def show(plan: Plan, run: Run, steps_per_second: float | None = None, rows: Rows
         row(name, [size(getattr(stage, part)) for stage in plan.stages])
     row("  of these, logits", [size(stage.logits) for stage in plan.stages])
     row("memory", [size(stage.memory) for stage in plan.stages], style="bold", end_section=True)
+    if gpu_memory is not None:
+        name = "--max-tokens in feature frames" if run.from_store else "--max-tokens"
+        most = [each.frames if run.from_store else each.max_tokens for each in plan.fillings]
+        row(f"{name} that fills {gpu_memory:g} GB", [f"{each:,}" if each else "nothing fits" for each in most])
+        row("  utterances in it", [f"{each.batch}" for each in plan.fillings], end_section=True)
     row("trained parameters", [f"{stage.trained_parameters / 1e6:.1f} M" for stage in plan.stages])
     row("utterances a batch", [f"{stage.batch}" for stage in plan.stages])
     row("utterances an update", [f"{stage.batch * run.gpus * run.update_freq}" for stage in plan.stages])
@@ -78,18 +92,22 @@ def show(plan: Plan, run: Run, steps_per_second: float | None = None, rows: Rows
 
 
 def misfits(plan: Plan, gpu_memory: float | None) -> Iterator[str]:
-    """A sentence for each stage that wants more than `gpu_memory` GB."""
-    for stage in plan.stages:
-        if gpu_memory is not None and stage.memory > gpu_memory * 1e9:
+    """A sentence for each stage that wants more than the `gpu_memory` GB that the plan was made for."""
+    if gpu_memory is None:
+        return
+    for stage, filling in zip(plan.stages, plan.fillings, strict=True):
+        if stage.memory > gpu_memory * 1e9:
+            alone = "" if filling.batch else ", too little even for one utterance of mean length"
             yield (
-                f"{stage.name} wants {size(stage.memory)} and a GPU has {gpu_memory:g} GB; {_remedy(stage)}, or divide "
-                "the model (--llm-sharding, or a feature store with --from-store)"
+                f"{stage.name} wants {size(stage.memory)} and a GPU has {gpu_memory:g} GB{alone}; "
+                f"{_remedy(stage, filling)}, or divide the model (--llm-sharding, or a feature store with --from-store)"
             )
 
 
-def _remedy(stage: Stage) -> str:
-    if stage.activations > stage.memory / 2:
-        return "lower --max-tokens"
+def _remedy(stage: Stage, filling: Filling) -> str:
+    if filling.batch:
+        option = "--max-tokens" if stage.name == STAGES[0] else "--max-tokens-stage2"
+        return f"lower {option} to {filling.max_tokens}"
     if stage.optimizer > stage.memory / 3:
         return "train with --memory-efficient-fp16"
     return "keep what is frozen in half precision (--encoder-dtype fp16, --llm-dtype bf16)"

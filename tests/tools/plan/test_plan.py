@@ -19,8 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.data.manifest import write_manifest
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.tools.plan.parts import LLMSize, llm_config
-from sparqle_fairseq.tools.plan.plan import RATE, Plan, Run, Stage, _measured, plan
+from sparqle_fairseq.tools.plan.filling import Filling
+from sparqle_fairseq.tools.plan.parts import LLMSize, build_encoder, llm_config
+from sparqle_fairseq.tools.plan.plan import RATE, Plan, Run, Stage, _measured, _stage1, plan
 from sparqle_fairseq.tools.plan.report import misfits, size
 from sparqle_fairseq.tools.plan.rows import rows_of
 from sparqle_fairseq.tools.plan.tracing import Peak, peak_of, without_bytes
@@ -89,7 +90,7 @@ def test_what_the_backward_pass_keeps_counts_and_logits_are_told_apart():
 def small() -> dict[str, Any]:
     """The plan of a tiny run of both stages, as the command prints it."""
     words = ["plan", *SMALL, *LLM, "--objective", "stg", "--json", "--steps-per-second", "2"]
-    words += ["--max-tokens-stage2", "320000", "--gpu-memory", "0.05", "--update-freq", "2", "--gpus", "4"]
+    words += ["--max-tokens-stage2", "320000", "--update-freq", "2", "--gpus", "4"]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         assert main(words) == 0
@@ -113,9 +114,57 @@ def test_steps_and_files_follow_from_the_numbers(small):
     assert 0 < first["logits"] < first["activations"]
 
 
-def test_a_stage_that_does_not_fit_is_one_sentence(small):
-    warnings = [line for line in small["stderr"].splitlines() if line.startswith("warning: ")]
-    assert any("stage 1 wants" in line and "a GPU has 0.05 GB" in line for line in warnings)
+def test_a_stage_that_does_not_fit_is_one_sentence_that_names_what_does():
+    run, module, nothing = Run("base", None), torch.nn.Linear(10, 10), torch.nn.Module()
+    stages = tuple(_measured(run, i, 8, module, 0, nothing, Peak(10**9 * (3 - i)), Peak()) for i in (0, 1))
+    fits = Filling(2, 400_000, 1250)
+    both = list(misfits(Plan(0, stages, (fits, fits)), 1.5))
+    assert [sentence.split(";")[0] for sentence in both] == [
+        "stage 1 wants 3.00 GB and a GPU has 1.5 GB", "stage 2 wants 2.00 GB and a GPU has 1.5 GB",
+    ]  # fmt: skip
+    assert "; lower --max-tokens to 400000, or divide the model" in both[0]
+    assert "; lower --max-tokens-stage2 to 400000, or divide the model" in both[1]
+    (first,) = misfits(Plan(0, stages, (fits, fits)), 2.5)
+    assert first == both[0].replace("1.5 GB", "2.5 GB")
+
+
+@pytest.mark.parametrize(
+    "llm", [None, pytest.param(LLMSize(3e5, 64, 2, 1000), marks=pytest.mark.long, id="both stages")]
+)
+def test_the_batch_that_fills_a_gpu_fits_by_the_plan_and_one_utterance_more_does_not(llm):
+    """Each planned by itself, as a user would after being told."""
+    run = Run(
+        "base", llm, "stg", arch="tiny", qformer=(("layers", 1),), mean_seconds=5, gpus=4,
+        max_tokens=(640000, 320000), from_store=True,
+    )  # fmt: skip
+    fillings = plan(run, 0.15e9).fillings
+    tokens = [filling.max_tokens for filling in fillings]
+    single = replace(run, batch_multiple=1)
+    at_most = plan(replace(single, max_tokens=tuple(tokens))).stages
+    more = plan(replace(single, max_tokens=tuple(each + 5 * RATE for each in tokens))).stages
+    for filling, fits, exceeds in zip(fillings, at_most, more, strict=True):
+        assert filling.frames == filling.max_tokens // 320
+        assert filling.batch == (fits.batch // 8 * 8 or fits.batch)
+        assert fits.memory <= 0.15e9 < exceeds.memory
+        assert exceeds.batch == fits.batch + 1 > 2
+
+
+def test_a_second_look_at_a_stage_finds_what_the_first_did():
+    """Gradients of the look before would be there already, and not be counted."""
+    run = Run("base", None, "stg", arch="tiny", qformer=(("layers", 1),), from_store=True, precision="fp32")
+    with without_bytes():
+        look = _stage1(run, build_encoder("base").eval(), None)
+        assert look(1) == look(1)
+
+
+def test_where_not_even_one_utterance_fits_it_is_said(capsys):
+    assert main(["plan", *SMALL, "--objective", "stg", "--gpu-memory", "0.01"]) == 0
+    said = capsys.readouterr()
+    assert "nothing fits" in said.out
+    assert "a GPU has 0.01 GB, too little even for one utterance of mean length; train with" in said.err
+    assert said.err.count("\n") == 1
+    assert main(["plan", *SMALL, "--gpu-memory", "0"]) == 1
+    assert capsys.readouterr().err == "error: --gpu-memory 0 must be above 0\n"
 
 
 @pytest.mark.parametrize("objective", ["sparqle", "stc+0.4*adversarial", "stg-outputs+ctc", "llm-ctc"])
@@ -161,7 +210,7 @@ def test_half_precision_flavours_and_update_freq_take_what_fairseq_takes():
     module, nothing = torch.nn.Linear(10, 10, bias=False), torch.nn.Module()
 
     def stage(**changes: Any) -> Stage:
-        return _measured(replace(run, **changes), 0, module, 0, nothing, Peak(5000), Peak())
+        return _measured(replace(run, **changes), 0, 8, module, 0, nothing, Peak(5000), Peak())
 
     assert (stage().optimizer, stage().gradients, stage().exchange) == (800, 400, 0)
     assert stage(precision="bf16").optimizer == 1600
@@ -197,9 +246,10 @@ def test_a_manifest_says_how_much_there_is_and_what_it_takes(tmp_path, capsys, m
     write_manifest(path, rows, ("id", "audio", "n_frames", "src_text"))
     asked = []
 
-    def quick(run: Run) -> Plan:
+    def quick(run: Run, _: float | None) -> Plan:
         asked.append(run)
-        return Plan(0, (_measured(run, 0, torch.nn.Linear(10, 10), 0, torch.nn.Module(), Peak(5000), Peak()),))
+        stage = _measured(run, 0, run.batch(0), torch.nn.Linear(10, 10), 0, torch.nn.Module(), Peak(5000), Peak())
+        return Plan(0, (stage,))
 
     monkeypatch.setattr("sparqle_fairseq.tools.plan.plan.plan", quick)
     assert main(["plan", *SMALL]) == 0
