@@ -8,9 +8,11 @@ of a row, of which K are real in all rows together; H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sparqle_fairseq.models.qformer.saved import picked
 
@@ -63,8 +65,8 @@ class Packed:
 
     def spread(self, x: Tensor) -> Tensor:
         """As rows, with 0 at padding: (B, Q + L, H)."""
-        whole = x.new_zeros(self.rows * (self.queries + self.length), x.size(1))
-        return whole.index_copy_(0, self.places, x).view(self.rows, -1, x.size(1))
+        whole = _Spread.apply(x, self.places, self.rows * (self.queries + self.length))
+        return whole.view(self.rows, -1, x.size(1))
 
     def gathered(self, rows: Tensor) -> Tensor:
         """What `spread` gave, as `x` stands; padding is left behind."""
@@ -84,6 +86,20 @@ class Packed:
         if wanted == self.queries:
             return self.apart(x)[0], Rows(wanted)
         return Rows(self.queries).first(self.spread(x), wanted)
+
+
+class _Spread(torch.autograd.Function):
+    """Rows (K, H) at their `places` of `count`, with 0 elsewhere. torch's `index_copy` would keep the rows as well."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor, count: int) -> Tensor:
+        ctx.places = places
+        return x.new_zeros(count, x.size(1)).index_copy_(0, places, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient.index_select(0, ctx.places), None, None
 
 
 Layout = Rows | Packed

@@ -38,6 +38,16 @@ def test_what_is_packed_comes_back_to_its_place_and_padding_is_zero():
         assert torch.equal(layout.first(packed, wanted)[0], spread[:, :wanted])
 
 
+def test_spreading_keeps_nothing_of_what_is_spread_and_gives_its_gradient():
+    layout = layout_of(2, TOKENS == 0)
+    kept = []
+    packed = torch.randn(2 * 2 + 8, 3, dtype=torch.float64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        layout.spread(packed)
+    assert not [x for x in kept if x.is_floating_point()]
+    assert torch.autograd.gradcheck(layout.spread, packed)
+
+
 def test_without_padding_nothing_is_packed():
     assert layout_of(3, torch.zeros(2, 4, dtype=torch.bool)) == Rows(3)
 
