@@ -28,7 +28,7 @@ BENCHMARK = Benchmark(
     minutes=20,
 )
 ROWS = (10_000, 100_000, 1_000_000)
-ROUNDS = 5  # at most
+ROUNDS = 3  # at most
 MAX_TOKENS, MULTIPLE = 2_000_000, 8  # of an utterance of about 10 s: batches of 8 to 16
 REQUIRED = ("src_text", "tgt_text")
 LEAST = 0.85  # of what is measured; and no more than 1.15

@@ -67,7 +67,7 @@ def show(
     row("  of these, logits", [size(stage.logits) for stage in plan.stages])
     row("memory", [size(stage.memory) for stage in plan.stages], style="bold", end_section=True)
     if gpu_memory is not None:
-        name = "--max-tokens in feature frames" if run.from_store else "--max-tokens"
+        name = "--max-tokens (frames)" if run.from_store else "--max-tokens"
         most = [each.frames if run.from_store else each.max_tokens for each in plan.fillings]
         row(f"{name} that fills {gpu_memory:g} GB", [f"{each:,}" if each else "nothing fits" for each in most])
         row("  utterances in it", [f"{each.batch}" for each in plan.fillings], end_section=True)
