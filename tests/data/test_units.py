@@ -214,11 +214,11 @@ def test_windows_count_units(units):
 def test_from_clusters_to_text_through_the_commands(units, tmp_path):
     """Stage 1 learns its training sentences from units; stage 2 starts from it; both generate for every row."""
     first, second = tmp_path / "stage1", tmp_path / "stage2"
-    common = train_arguments(units, first, updates=120)
+    common = train_arguments(units, first, updates=100)
     stage1 = [
         *common, "--task", "sparqle_pretrain", "--arch", "sparqle_qformer_tiny", "--criterion", "sparqle_pretrain",
         "--text-tokenizer", units.tokenizer, *SMALL, *OPTIONS, "--validate-interval", 1000, "--batch-size", 16,
-        "--save-interval", 1000,
+        "--save-interval", 1000, "--objective", "stg",
     ]  # fmt: skip
     train_here(stage1)
     done = generate(units, first / "checkpoint_last.pt", "sparqle_pretrain", "train", "--scoring", "wer")

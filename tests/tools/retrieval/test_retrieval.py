@@ -68,6 +68,7 @@ def learned(world, tmp_path_factory):
     save_dir = tmp_path_factory.mktemp("retrieval")
     weights = ["--objective", "stc", "--query-start", "monotonic"]
     more = ["--train-subset", "train", "--valid-subset", "test", "--disable-validation", "--dropout", 0]
+    more += ["--save-interval", 1000]
     train_here(pretrain_arguments(world, save_dir, *weights, *more, updates=150))
     tiny.write_split(save_dir, "test", 12, seed=5)
     return SimpleNamespace(checkpoint=save_dir / "checkpoint_last.pt", folder=save_dir, manifest=save_dir / "test.tsv")
