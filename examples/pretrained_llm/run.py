@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--transcripts", type=int, default=150, help="that the LLM translates for --to, of all speakers"
     )
+    parser.add_argument("--test-rows", type=int, help="recordings that each translation is tested on; default all")
     parser.add_argument(
         "--whisper", type=Path, default=Path("build/whisper_encoder"), help="folder of the recipe whisper_encoder"
     )
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> None:
     seconds = time.monotonic() - started
     write_json(args.out / "report.json", report(results, args, seconds))
     if languages:
-        run_together([controls(recipe, args.whisper, languages)], started)
+        tests = [tested(args.whisper / "prompts", code, args.test_rows) for code in languages]
+        run_together([controls(recipe, args.whisper, tests)], started)
         print(recipe.log("controls").read_text(encoding="utf-8"))
     print(f"\n{samples({TEST: files[TEST]}, 8)}\n\n{table(results)}")
     print(f"\nin {seconds / 60:.1f} minutes; {args.out / 'report.json'}, {args.out / 'curves.png'}")
@@ -114,12 +116,23 @@ def own_answers(recipe: Recipe, source: Path, target: Path, languages: Sequence[
     return Command("the LLM's own answers", words, recipe.log("own_answers"), recipe.threads)
 
 
-def controls(recipe: Recipe, whisper: Path, languages: Sequence[str]) -> Command:
-    """Beside the model: the LLM reading the transcript (the ceiling) or Whisper's (the cascade), and so on."""
-    tests = [word for code in languages for word in ("--manifest", whisper / "prompts" / f"test_{code}.tsv")]
+def tested(folder: Path, code: str, rows: int | None) -> Path:
+    """The manifest of a language's test recordings, or of some of them, which stands beside it."""
+    whole = folder / f"test_{code}.tsv"
+    if rows is None:
+        return whole
+    some = folder / f"some_{code}.tsv"
+    every(whole, some, rows)
+    return some
+
+
+def controls(recipe: Recipe, whisper: Path, tests: Sequence[Path]) -> Command:
+    """Beside the model: another's audio, and the LLM reading the transcript (the ceiling) or Whisper's (the cascade)."""
+    asked = [word for name in ("shuffled-audio", "transcript", "cascade") for word in ("--control", name)]
     words = [
-        tool("sparqle"), "report", "--controls", "--model", recipe.out / "stage2" / "checkpoint_last.pt", *tests,
-        "--asr", whisper / "whisper-base", "--beam", 1, "--cpu", "--force", "--output", recipe.out / "controls",
+        tool("sparqle"), "report", "--controls", *asked, "--model", recipe.out / "stage2" / "checkpoint_last.pt",
+        *(word for path in tests for word in ("--manifest", path)), "--asr", whisper / "whisper-base", "--beam", 1,
+        "--cpu", "--force", "--output", recipe.out / "controls",
     ]  # fmt: skip
     return Command("controls", words, recipe.log("controls"), recipe.threads)
 

@@ -194,11 +194,14 @@ def test_translation_asks_for_the_llms_own_answers_and_the_controls(tmp_path, wo
     recipe = run.make_recipe(args, tmp_path / "encoder", world.llm)
     source, target = world.data / "train.tsv", tmp_path / "train_stage2.tsv"
     answers = run.own_answers(recipe, source, target, ["fr", "es"], run.templates(args)).words
-    controls = run.controls(recipe, args.whisper, ["fr", "es"]).words
+    tests = [run.tested(world.data, "fr", rows) for rows in (None, 2)]
+    assert [len(path.read_text().splitlines()) > 3 for path in tests] == [True, False], "all rows, or some"
+    controls = run.controls(recipe, args.whisper, tests).words
     found = prepare.command.commands[answers[2]].make_context("llm-targets", [str(word) for word in answers[3:]])
     assert "fr,es" in found.params.values()
     found = report.command.make_context("report", [str(word) for word in controls[2:]])
     assert found.params["controls"]
+    assert "transcript" in str(found.params), "the ceiling"
     assert str(args.whisper / "whisper-base") in map(str, found.params.values())
 
 
