@@ -209,9 +209,9 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
     # no such end: its rate falls to nothing once, over all of the time.
     "end": (
         CONV,
-        ended("end: answer", "--objective", "answer"),
-        ended("end: answer+minimum-risk", "--objective", "answer+minimum-risk"),
-        ended("end: answer+preference", "--objective", "answer+preference"),
+        ended("ended by answer", "--objective", "answer"),
+        ended("ended by answer+minimum-risk", "--objective", "answer+minimum-risk"),
+        ended("ended by answer+preference", "--objective", "answer+preference"),
     ),
     # The adapter that did best, with what did best in stage 2 behind the Q-Former.
     "best": (

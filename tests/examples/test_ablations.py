@@ -40,6 +40,11 @@ def test_arms_of_one_name_are_one_arm():
     assert all(ARMS[arm.name] == arm for group in GROUPS.values() for arm in group)
 
 
+def test_no_arms_folder_is_two_for_fairseq():
+    """--path takes several checkpoints with colons between them."""
+    assert not [name for name in ARMS if ":" in name or "/" in name]
+
+
 @pytest.mark.parametrize("arm", ARMS.values(), ids=lambda arm: arm.name)
 def test_every_arm_builds_its_stage1(arm, world):
     if arm.stage1 is None:
@@ -259,9 +264,9 @@ def test_a_last_part_goes_on_from_what_the_rest_of_the_time_has_trained(tmp_path
             (folder / "checkpoint_last.pt").write_text(str(folder))
 
     def costs(trainings):
-        if any(name.startswith("end") for name in trainings):
+        if any(name.startswith("ended") for name in trainings):
             assert "conv_by_8_before_the_end/seed1/stage2" in lines, "an end is measured behind what is trained"
-        return dict.fromkeys(trainings, 0.1) | {"end: answer+minimum-risk": 0.5}
+        return dict.fromkeys(trainings, 0.1) | {"ended by answer+minimum-risk": 0.5}
 
     def scores(files):
         return {split: {metric: SimpleNamespace(value=1.0) for metric in ("bleu", "wer")} for split in files}
@@ -278,7 +283,7 @@ def test_a_last_part_goes_on_from_what_the_rest_of_the_time_has_trained(tmp_path
         place = tmp_path / "plain" / arm.name.replace(" ", "_") / "seed1"
         found[arm.name] = json.loads((place / "scores.json").read_text())
     assert {name: run.get("end_updates") for name, run in found.items()} == {
-        "conv by 8": None, "end: answer": 300, "end: answer+minimum-risk": 60, "end: answer+preference": 300,
+        "conv by 8": None, "ended by answer": 300, "ended by answer+minimum-risk": 60, "ended by answer+preference": 300,
     }  # fmt: skip
     for arm in ended:
         place = tmp_path / "plain" / arm.name.replace(" ", "_") / "seed1"
