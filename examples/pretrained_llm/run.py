@@ -127,7 +127,7 @@ def tested(folder: Path, code: str, rows: int | None) -> Path:
 
 
 def controls(recipe: Recipe, whisper: Path, tests: Sequence[Path]) -> Command:
-    """Beside the model: another's audio, and the LLM reading the transcript (the ceiling) or Whisper's (the cascade)."""
+    """Beside the model: another's audio; the LLM reading the transcript (the ceiling), or Whisper's (the cascade)."""
     asked = [word for name in ("shuffled-audio", "transcript", "cascade") for word in ("--control", name)]
     words = [
         tool("sparqle"), "report", "--controls", *asked, "--model", recipe.out / "stage2" / "checkpoint_last.pt",

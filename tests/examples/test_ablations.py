@@ -283,7 +283,8 @@ def test_a_last_part_goes_on_from_what_the_rest_of_the_time_has_trained(tmp_path
         place = tmp_path / "plain" / arm.name.replace(" ", "_") / "seed1"
         found[arm.name] = json.loads((place / "scores.json").read_text())
     assert {name: run.get("end_updates") for name, run in found.items()} == {
-        "conv by 8": None, "ended by answer": 300, "ended by answer+minimum-risk": 60, "ended by answer+preference": 300,
+        "conv by 8": None, "ended by answer": 300, "ended by answer+minimum-risk": 60,
+        "ended by answer+preference": 300,
     }  # fmt: skip
     for arm in ended:
         place = tmp_path / "plain" / arm.name.replace(" ", "_") / "seed1"
