@@ -177,7 +177,7 @@ class Pretrained(Human):
         self._recordings(folder, seed, started)
         recordings.with_answers(folder / "manifests" / "valid_stage1.tsv", folder / "prompts" / "valid_asr.tsv")
         if not (link := folder / LLMS[llm]).exists():
-            link.symlink_to(setting.smollm2(folder.parent, started).resolve())
+            link.symlink_to(setting.smollm2(folder.parent / "llm", started).resolve())
 
 
 CORPORA: dict[str, Demo | Human] = {"demo": Demo(), "human": Human(), "pretrained": Pretrained()}
