@@ -90,8 +90,9 @@ setup(
             "faster-whisper>=1.1",
             # Cuts texts of talks for `sparqle report`. GPL-3: run as a program, never imported.
             "mweralign>=1.4",
-            # Drives Debian's chromium in the tests of the page.
+            # Drives Debian's chromium in the tests of the page, and takes one again where chromium has crashed.
             "selenium>=4.40",
+            "pytest-rerunfailures>=15",
         ],
     },
 )

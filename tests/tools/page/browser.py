@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from selenium.common.exceptions import InvalidSessionIdException, WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
@@ -83,6 +84,13 @@ class Page:
         self.until(lambda: self.one("#start").is_displayed())
         return self
 
+    def is_gone(self) -> bool:
+        """Whether the browser has crashed."""
+        try:
+            return not self.driver.window_handles
+        except WebDriverException:
+            return True
+
     def one(self, css: str) -> Any:
         return self.driver.find_element("css selector", css)
 
@@ -103,6 +111,8 @@ class Page:
             try:
                 if found := holds():
                     return found
+            except InvalidSessionIdException:  # the browser has crashed
+                raise
             except Exception as error:
                 last = error
             time.sleep(0.05)

@@ -123,14 +123,20 @@ def sounds(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def chrome(sounds, tmp_path_factory):
-    """A headless Chromium whose microphone hears the speech of `sounds`, and whose requests are in its log."""
+def chromium(sounds, tmp_path_factory):
+    """Starts a headless Chromium whose microphone hears the speech of `sounds`, and whose requests are in its log."""
     needed("selenium", "chromium", "chromedriver")
     from chromium import start
 
-    driver = start(tmp_path_factory.mktemp("chromium"), sounds.speech)
-    yield driver
-    driver.quit()
+    started = []
+
+    def another():
+        started.append(start(tmp_path_factory.mktemp("chromium"), sounds.speech))
+        return started[-1]
+
+    yield another
+    for driver in started:
+        driver.quit()
 
 
 @pytest.fixture
