@@ -383,16 +383,20 @@ def product_flops_by_precision(run: Run) -> dict[Any, float]:
 
     found: dict[Any, float] = {}
 
-    def noting(formula: Callable[..., int]) -> Callable[..., int]:
-        def count(first: Any, *rest: Any, **more: Any) -> int:
-            operations = formula(first, *rest, **more)
+    class Noting:
+        """Torch's formula of an operation, which notes what it counts by the dtype of the first operand."""
+
+        _get_raw = True  # torch's mark of a formula that is given tensors, and not their shapes
+
+        def __init__(self, formula: Callable[..., int]) -> None:
+            self.formula = formula
+
+        def __call__(self, first: Any, *rest: Any, **more: Any) -> int:
+            operations = self.formula(first, *rest, **more)
             found[first.dtype] = found.get(first.dtype, 0.0) + operations
             return operations
 
-        count._get_raw = True  # type: ignore[attr-defined]  # torch's mark of a formula that is given tensors
-        return count
-
-    formulas = {operation: noting(formula) for operation, formula in flop_registry.items()}
+    formulas = {operation: Noting(formula) for operation, formula in flop_registry.items()}
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with counter, sdpa_kernel(SDPBackend.MATH):  # fused attention on CPUs is not in torch's table
         run()

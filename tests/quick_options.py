@@ -55,7 +55,7 @@ def quick_compose(config_name: str, overrides: list[str], strict: bool) -> DictC
     key = (config_name, *choices, *map(id, nodes), *map(_name, values))
     try:
         if key not in _composed:
-            found = _by_hydra(config_name, overrides=choices, strict=False)
+            found = _by_hydra(config_name, overrides=choices, strict=False)  # as fairseq asks; `_set` sets it strict
             _composed[key] = nodes, values, _set(found, values)
         _, first, there = _composed[key]
         config = _set(copy.deepcopy(there), [text for text, old in zip(values, first, strict=True) if text != old])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,7 @@ class _Cut(np.ndarray):
         if function is not np.split or kwargs or len(args) != 2 or not isinstance(args[1], np.ndarray):
             return super().__array_function__(function, types, args, kwargs)
         whole = self.view(np.ndarray)
-        ends = [*args[1].tolist(), len(whole)]
-        return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return [whole[start:end] for start, end in pairwise([0, *args[1].tolist(), len(whole)])]
 
 
 def batch_by_size_keeping_all(
