@@ -22,6 +22,7 @@ def apply() -> None:
     allow_fairseq_checkpoints()
 
     from sparqle_fairseq.fairseq_fixes import (
+        background,
         before_training,
         checkpoint_reading,
         cpu,
@@ -50,6 +51,7 @@ def apply() -> None:
     numpy_names.ensure_numpy_aliases()
     numpy_names.seed_masks()
     waveforms.keep_waveforms_whole()
+    background.end_reading_first()
     # Checkpoints
     checkpoint_reading.name_bad_checkpoints()
     writing.write_checkpoints_whole()

@@ -16,9 +16,9 @@ class Frozen(nn.Module):
     reach it:
 
     * it is in no ``parameters()``, ``modules()`` or ``state_dict()``;
-    * it is in eval mode, and its parameters require no gradient (gradients still flow *through* it to its
-    inputs); * ``half()``, ``bfloat16()`` and ``to(dtype)`` leave its precision alone, ``to(device)`` and
-    ``cuda()`` move it; * a deep copy of the box holds the same module, not a second one.
+    * it is in eval mode, and its parameters require no gradient (gradients still flow *through* it to its inputs);
+    * ``half()``, ``bfloat16()`` and ``to(dtype)`` leave its precision alone, ``to(device)`` and ``cuda()`` move it;
+    * a deep copy of the box holds the same module, not a second one.
 
     Args:
         module: the module to keep; it is changed in place (frozen, cast).
