@@ -15,7 +15,8 @@ def small(monkeypatch):
     monkeypatch.setattr(stage1_step, "VOCABULARY", 1200)
     monkeypatch.setattr(stage1_step, "WIDTH", 40)
     monkeypatch.setattr(stage1_step, "FRAMES", 60)
-    monkeypatch.setattr(stage1_step, "REAL_FRAMES", (60, 50))
+    monkeypatch.setattr(stage1_step, "REAL_FRAMES", (60, 60, 50, 50))
+    monkeypatch.setattr(stage1_step, "LAYERS", 4)
 
 
 def test_losses_and_gradients_are_those_of_the_straightforward_form_and_cost_fewer_products():
