@@ -5,7 +5,8 @@ texts. In "equal" every utterance gets 16 tokens, in "different" 8 to 24 (of the
 are done before others.
 
 "The LLM's forward passes alone" are those of our search, with the cache, as many rows and positions each, and nothing
-else: no search over this LLM that reads as many beams is faster.
+else: no search over this LLM that reads as many beams is faster. "With their sums" are the same and, of each row of
+logits, the logarithm of the sum of exponentials, without which no logit is a log-probability.
 
     python benchmarks/generation.py
 """
@@ -122,17 +123,26 @@ def rows_of(llm: Any, run: Callable[[], object]) -> list[int]:
 
 
 @torch.no_grad()
-def passes(llm: Any, prompts: Prompts, rows: Sequence[int]) -> None:
+def passes(llm: Any, prompts: Prompts, rows: Sequence[int], summed: bool = False) -> None:
     """The forward passes of a search: over the prompts, then over a token for each of so many rows."""
     decoder = PromptedLLM(llm, lambda *_: (prompts.embeddings, prompts.seen))
-    _, state = decoder.start(NO_INPUT)
+    logits, state = decoder.start(NO_INPUT)
     held = rows[0]
+    if summed:
+        _sum(logits)
     for count in rows[1:]:
         columns = torch.arange(count, device=prompts.tokens.device)
         if count != held:
             state = decoder.reorder(state, columns * held // count)
             held = count
-        _, state = decoder.step(columns, state)
+        logits, state = decoder.step(columns, state)
+        if summed:
+            _sum(logits)
+
+
+def _sum(logits: Tensor) -> None:
+    for few in logits.split(4):  # which stay in a cache
+        few.logsumexp(dim=1)
 
 
 @torch.no_grad()
@@ -190,6 +200,7 @@ def _case(llm: Any, prompts: Prompts, beam: int, case: str, goal: float, setting
             "ours": partial(ours, llm, prompts, beam),
             "theirs": partial(theirs, llm, prompts, beam),
             "passes": partial(passes, llm, prompts, rows),
+            "with sums": partial(passes, llm, prompts, rows, summed=True),
         },
         min(5, settings.rounds),
         clock=settings.clock,
@@ -198,6 +209,7 @@ def _case(llm: Any, prompts: Prompts, beam: int, case: str, goal: float, setting
     return [
         Row.spread(case, "time / theirs", times.ratio("ours", "theirs"), goal=goal, note=seconds),
         Row.spread(case, "the LLM's forward passes alone: time / theirs", times.ratio("passes", "theirs")),
+        Row.spread(case, "the LLM's forward passes with their sums: time / theirs", times.ratio("with sums", "theirs")),
         *_one_at_a_time(llm, prompts, beam, case, rows, settings),
     ]
 
