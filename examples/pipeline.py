@@ -91,7 +91,9 @@ def progress(log: Path) -> str:
             return f"update {values['num_updates']}: {found}"
         if "%|" in piece or "it/s" in piece:
             return piece.strip()[-110:]
-    return pieces[-1].strip()[-110:] if pieces else "starting"
+    # A warning and the line of code that it quotes say nothing about the command.
+    told = [piece for piece in pieces if not piece[0].isspace() and "Warning: " not in piece]
+    return told[-1].strip()[-110:] if told else "starting"
 
 
 def tool(name: str) -> str:
