@@ -63,7 +63,9 @@ def test_progress_is_the_last_update(tmp_path):
 def test_progress_before_the_first_update_is_the_last_line_that_is_no_warning(tmp_path):
     log = tmp_path / "log"
     told = "2026-01-01 10:00:00 | INFO | fairseq.trainer | begin training epoch 1\n"
-    log.write_text(told + "trainer.py:7: FutureWarning: `autocast(args)` is deprecated.\n  with autocast(enabled=True):\n")
+    log.write_text(
+        told + "trainer.py:7: FutureWarning: `autocast(args)` is deprecated.\n  with autocast(enabled=True):\n"
+    )
     assert progress(log) == told.strip()
 
 
