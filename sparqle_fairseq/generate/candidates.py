@@ -8,7 +8,8 @@ penalty on repeats.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -37,6 +38,15 @@ class Row(NamedTuple):
     chosen: list[int]  # the columns that the beams go on with
     cut: list[bool]  # of each beam, whether its end is none of its own
     finite: bool  # whether the decoder's numbers are
+
+    def ended(self, columns: Collection[int], end: int, sampling: bool) -> Row:
+        """The same where the candidates of these columns end; `Candidates.ended` says so on the device."""
+        token = [end if column in columns else token for column, token in enumerate(self.token)]
+        if sampling:
+            return self._replace(token=token)
+        goes_on = [token[column] != end and math.isfinite(self.total[column]) for column in range(len(token))]
+        best_first = sorted(range(len(token)), key=lambda column: not goes_on[column])
+        return self._replace(token=token, chosen=best_first[: len(self.chosen)])
 
 
 class Going(NamedTuple):

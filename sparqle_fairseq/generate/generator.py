@@ -211,7 +211,8 @@ class HypothesisGenerator:
         if not wanted:
             return
         texts = [hypothesis["tokens"].tolist() for _, hypothesis in wanted]
-        frames, padding_mask = token_map(model, net_input, texts, [i for i, _ in wanted])
+        found = token_map(model, net_input, texts, [i for i, _ in wanted])
+        frames, padding_mask = found.frames.cpu(), found.frame_padding_mask.cpu()
         for n, (_, hypothesis) in enumerate(wanted):
             own = frames[n, : len(texts[n])][:, ~padding_mask[n]]  # (L, T)
             hypothesis["alignment"] = _hard(own[:-1]) if self.alignment == "hard" else _soft(own)

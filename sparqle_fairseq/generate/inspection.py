@@ -132,8 +132,10 @@ def look_at(
     # What was heard passes the encoder as it is, so that all that follows hears once.
     net_input = {**sample["net_input"], "source": features.values, "padding_mask": features.padding_mask}
     speech = model.encode_speech(features.values, features.padding_mask)
-    layers, padding_mask = query_map(model, net_input)
-    frames = token_map(model, net_input, texts, range(len(texts))).frames
+    # What is shown is cut on the host, out of what is read there once for all utterances.
+    layers, padding_mask = (part.cpu() for part in query_map(model, net_input))
+    frames = token_map(model, net_input, texts, range(len(texts))).frames.cpu()
+    heard_frames, heard_padding = speech.values.float().cpu(), speech.padding_mask.cpu()
     rate = reading_rate(model)
     looks = []
     for i, utterance in enumerate(heard):
@@ -149,12 +151,12 @@ def look_at(
                 reading_rate=rate,
                 waveform=utterance.waveform,
                 sample_rate=encoder.sample_rate,
-                features=speech.values[i][~speech.padding_mask[i]].float().cpu().numpy(),
+                features=heard_frames[i][~heard_padding[i]].numpy(),
                 frame_rate=encoder.frame_rate,
-                layers=layers[:, i, :, real].cpu().numpy(),
+                layers=layers[:, i, :, real].numpy(),
                 tokens=[dictionary.text(torch.tensor([token])) for token in tokens],
-                token_excess=token_excess(own).cpu().numpy(),
-                token_seconds=token_centres(own).cpu().numpy() / rate,
+                token_excess=token_excess(own).numpy(),
+                token_seconds=token_centres(own).numpy() / rate,
             )
         )
     return looks

@@ -150,8 +150,12 @@ def _look(
         rows = found.read()
         stopped, early = stopping.look(rows, answers.chains, step)
     if stopped:
-        found = found.ended(mask_of(stopped, like=found.token), next_tokens.settings.sampling)
-        rows = found.read()
+        sampling = next_tokens.settings.sampling
+        found = found.ended(mask_of(stopped, like=found.token), sampling)
+        columns: dict[int, set[int]] = {}
+        for row, column in stopped:
+            columns.setdefault(row, set()).add(column)
+        rows = [row.ended(columns[i], found.end, sampling) if i in columns else row for i, row in enumerate(rows)]
     return found, rows, stopped
 
 

@@ -32,17 +32,15 @@ class Word:
 def held_by(log_probs: Tensor, tokens: Tensor) -> list[list[int]] | None:
     """Which queries hold each of the tokens on CTC's likeliest path (Viterbi's); None where there are too few queries.
 
-    `log_probs` (Q, 1 + L) of the blank and of each token, `tokens` (L,) ids. Equal tokens that follow each other have a
-    blank between them.
+    `log_probs` (Q, 1 + L) of the blank and of each token, `tokens` (L,) ids, both on the CPU. Equal tokens that follow
+    each other have a blank between them.
     """
     count = len(tokens)
     # States: blank, token, blank, token, …, blank; each is reached from itself, the one before, or past a blank.
-    emitted = log_probs[:, :1].float().cpu().repeat(1, 2 * count + 1)
-    emitted[:, 1::2] = log_probs[:, 1 : 1 + count].float().cpu()
+    emitted = log_probs[:, :1].float().repeat(1, 2 * count + 1)
+    emitted[:, 1::2] = log_probs[:, 1 : 1 + count].float()
     jumps = torch.full((2 * count + 1,), -torch.inf)
-    same = (
-        torch.cat([tokens.new_ones(1, dtype=torch.bool), tokens[1:] == tokens[:-1]]).cpu() if count else tokens.bool()
-    )
+    same = torch.cat([tokens.new_ones(1, dtype=torch.bool), tokens[1:] == tokens[:-1]]) if count else tokens.bool()
     jumps[1::2] = torch.where(same, -torch.inf, 0.0)
     best = torch.full((2 * count + 1,), -torch.inf)
     best[:2] = emitted[0, :2]
@@ -110,11 +108,14 @@ def word_times(model: Any, net_input: dict[str, Any], texts: Sequence[str]) -> l
     batch = Stage1Batch(model.adapter, speech.values, speech.padding_mask, text, update=0)
     with reading(model.adapter.qformer) as finished:
         alignment = model.adapter.objectives[name].alignment(model.adapter, batch)
-    seen = finished()
+    # Paths and centres are looked for on the host, in what is read there once for all utterances.
+    log_probs, lengths, tokens, attention = (
+        part.cpu() for part in (alignment.log_probs, alignment.lengths, alignment.tokens, finished().mean)
+    )
     tokenizer = model.tokenizer.tokenizer if name == "ctc" else model.llm_tokenizer
     rate = reading_rate(model)
     return [
-        _times(text, tokenizer, alignment.log_probs[i, : alignment.lengths[i]], alignment.tokens[i], seen.mean[i], rate)
+        _times(text, tokenizer, log_probs[i, : lengths[i]], tokens[i], attention[i], rate)
         for i, text in enumerate(texts)
     ]
 

@@ -24,6 +24,7 @@ SEARCHES = {
     "beam": {"beam": 4},
     "sampling": {"beam": 2, "sampling": True, "sampling_topk": 5},
     "n-grams blocked": {"beam": 3, "no_repeat_ngram_size": 2},
+    "aligned": {"beam": 3, "nbest": 3, "print_alignment": "hard"},  # all hypotheses' frames are read together
 }
 # Beyond fairseq's options; with how many searches each takes at most.
 DECODING = {
@@ -108,6 +109,8 @@ def test_options_of_decoding_find_the_same_and_wait_little(built, name, monkeypa
     assert any(row[0]["flag"] for row in found) == (name == "loops searched again")
     steps = max(len(hypothesis["written"]) for row in found for hypothesis in row)
     assert len(seen.waits) <= searches * (WAITS_AT_START + WAITS_A_TOKEN * steps), seen
+    reads = sum("candidates.py" in place and " read " in place for place in seen.waits)
+    assert 0 < reads <= searches * steps, seen  # one a token, also where a stop text comes
 
 
 @pytest.mark.parametrize("stage", ["built", pytest.param("first", marks=pytest.mark.long)])

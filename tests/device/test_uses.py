@@ -7,14 +7,19 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 from fairseq.logging import metrics
-from on_device import OPTIMIZER, trainer_on
+from on_device import OPTIMIZER, moved, trainer_on
 from pretend import device_watch, pretend_device
 from test_generation import WAITS_A_TOKEN, WAITS_AT_START, on_device
 from test_steps import WINDOWS
 from tiny_models import batch, build, build_stage1, build_stage2, stage1_arguments, stage2_arguments, stir
 
+from sparqle_fairseq.data.audio.features import read_features
+from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.data.segments import Segment
+from sparqle_fairseq.generate import inspection
+from sparqle_fairseq.generate.word_times import word_times
 from sparqle_fairseq.tasks.loading import Trained
+from sparqle_fairseq.tools.extract import extraction
 from sparqle_fairseq.tools.retrieval import similarity_matrix
 from sparqle_fairseq.tools.translate.translator import Settings, Target, Translator
 
@@ -67,6 +72,58 @@ def test_retrieval_finds_the_same(world, shape):
     np.testing.assert_allclose(found, here, atol=1e-5)
     assert (its == belongs).all()
     assert len(seen.waits) <= 2, seen  # two batches: what each found
+
+
+@pytest.mark.parametrize("build", [build_stage1, pytest.param(build_stage2, marks=pytest.mark.long)])
+def test_looking_reads_all_utterances_at_once(world, build, monkeypatch):
+    monkeypatch.setattr(inspection, "LONGEST_ANSWER", 6)
+    built = build(world)
+    built.task.load_dataset("test")
+    asked = built.task, built.model, built.task.dataset("test"), range(4)
+    here = inspection.look_into(*asked, beam=2)
+    with on_device(built.model), device_watch() as seen:
+        there = inspection.look_into(*asked, beam=2)
+    for mine, theirs in zip(there, here, strict=True):
+        assert (mine.hypothesis, mine.tokens) == (theirs.hypothesis, theirs.tokens)
+        for name in ("features", "layers", "token_excess"):
+            np.testing.assert_allclose(getattr(mine, name), getattr(theirs, name), atol=1e-4)
+    assert len(seen.waits) <= WAITS_AT_START + WAITS_A_TOKEN * 7, seen  # a figure of each of the four is 18 more
+
+
+def test_times_of_words_are_read_once_for_all(world):
+    built = build_stage1(world, "--objective", "ctc", "--queries", "40")
+    sample = batch(built, "test", range(4))["net_input"]
+    texts = [built.task.dataset("test").row(i).src_text for i in range(4)]
+    here = word_times(built.model, sample, texts)
+    with on_device(built.model) as device:
+        there = moved(sample, device)
+        with device_watch() as seen:
+            found = word_times(built.model, there, texts)
+    assert all(here)
+    for mine, theirs in zip(found, here, strict=True):
+        assert [word.text for word in mine] == [word.text for word in theirs]
+        assert [word.seconds for word in mine] == pytest.approx([word.seconds for word in theirs], abs=1e-2)
+    assert len(seen.waits) <= 5, seen  # lengths of the audio, then paths, their lengths, tokens and attention
+
+
+def test_extraction_stores_the_same_and_waits_thrice_a_batch(world, tmp_path, monkeypatch):
+    usual, stored = extraction.load_speech_encoder, []
+    for place in ("here", "there"):
+        with ExitStack() as block:
+            device = block.enter_context(pretend_device()) if place == "there" else "cpu"
+
+            encoder = usual(str(world.encoder)).to(device)
+            monkeypatch.setattr(encoder, "to", lambda _, own=encoder: own)  # it would ask for CUDA, or the CPU
+            monkeypatch.setattr(extraction, "load_speech_encoder", lambda *_, own=encoder, **__: own)
+            seen = block.enter_context(device_watch())
+            options = extraction.Options(str(world.encoder), tmp_path / place)
+            extraction.extract([world.data / "valid.tsv"], options)
+        manifest = read_manifest(tmp_path / place / "valid.tsv")
+        stored.append([read_features(manifest.audio(i)) for i in range(len(manifest))])
+    for mine, theirs in zip(*stored, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    assert len(manifest) == 8  # one batch, of which lengths, features and padding are read
+    assert 0 < len(seen.waits) <= 3, seen
 
 
 ALL = {"mbr": True, "flag_unheard": True, "nbest": 2}

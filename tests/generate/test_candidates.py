@@ -15,7 +15,7 @@ from tiny_models import batch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.generate.candidates import largest
+from sparqle_fairseq.generate.candidates import Candidates, largest
 from sparqle_fairseq.generate.limits import Limits
 from sparqle_fairseq.generate.rules import forbid_repeats
 from sparqle_fairseq.generate.search import EnsembleDecoder, SearchSettings, search
@@ -159,3 +159,20 @@ def test_scores_are_log_probabilities_whatever_the_precision_and_size_of_the_log
     found = search(Wide(), None, SearchSettings(beam=3), limits, pad=9_999, end=17, keys=torch.arange(1))[0]
     best = Wide.logits[0].float().index_fill(0, torch.tensor([17]), -math.inf).topk(3).indices.tolist()
     assert [hypothesis.tokens for hypothesis in found] == [[token, 17] for token in best]
+
+
+@given(st.integers(0, 999), st.booleans(), st.sets(st.integers(0, 5)))
+def test_the_host_goes_on_with_the_columns_that_the_device_chooses(seed, sampling, ending):
+    """So that a stop text costs no second wait."""
+    draw = torch.Generator().manual_seed(seed)
+    beam, count, end = 3, 3 if sampling else 6, 9
+    token = torch.randint(7, 10, (1, count), generator=draw)
+    total = torch.randn(1, count, generator=draw).sort(descending=True).values
+    total[torch.rand(1, count, generator=draw) < 0.2] = -torch.inf
+    columns = torch.arange(count)[None]
+    cut, norm = torch.zeros(1, beam, dtype=torch.bool), torch.zeros(1, beam)
+    found = Candidates(columns % beam, token, total, total, columns[:, :beam], cut, norm, end)
+    where = torch.tensor([[column in ending for column in range(count)]])
+    (expected,) = found.ended(where, sampling).read()
+    (row,) = found.read()
+    assert row.ended(ending, end, sampling) == expected

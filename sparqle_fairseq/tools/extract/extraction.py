@@ -227,12 +227,13 @@ class _Run:
                 f"{where}: the memory of the GPU is too small for a batch of {len(good)} recordings of up to "
                 f"{batch[0].seconds:.0f} seconds; give a smaller --batch-seconds"
             ) from error
-        for (recording, _), values, padding in zip(good, features.values, features.padding_mask, strict=True):
+        every, padded = features.values.float().cpu(), features.padding_mask.cpu()  # read once, and cut here
+        for (recording, _), values, padding in zip(good, every, padded, strict=True):
             shard.append(recording.source, self._checked(recording, values[~padding]))
 
     def _checked(self, recording: Clip, values: Tensor) -> np.ndarray:
-        """The values (frames, width) in the store's precision. Raises `SparqleError` where it cannot hold them."""
-        wide = values.float().cpu().numpy()
+        """fp32 values (frames, width) in the store's precision. Raises `SparqleError` where it cannot hold them."""
+        wide = values.numpy()
         with np.errstate(over="ignore"):
             array = wide.astype(PRECISIONS[self.options.dtype])
         if not np.isfinite(array).all():
