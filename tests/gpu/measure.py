@@ -143,12 +143,14 @@ def _stage2(run: plan.Run, width: int, batch: int, tokens: int, device: torch.de
     with device:
         llm: Any = parts.build_llm(parts.llm_config(run.llm), DTYPES[run.llm_dtype])
     options = plan._options(run, SpeechLLMConfig())
-    adapter = Stage2Adapter(qformer_config(options, width, 1, 50.0), llm.config.hidden_size).to(device)
-    prompt = torch.randint(0, llm.config.vocab_size, (batch, plan.PROMPT_TOKENS), device=device)
-    answer = torch.randint(0, llm.config.vocab_size, (batch, tokens), device=device)
+    adapter = Stage2Adapter(qformer_config(options, width, 1, 50.0), llm.width).to(device)
+    prompt = torch.randint(0, llm.vocab_size, (batch, plan.PROMPT_TOKENS), device=device)
+    answer = torch.randint(0, llm.vocab_size, (batch, tokens), device=device)
+
+    model = parts.speech_llm(adapter, llm)
 
     def loss(values: torch.Tensor) -> Any:
         with device:
-            return parts.answer_loss(adapter, llm, values, prompt, answer)
+            return parts.stage2_loss(model, values, prompt, answer, prompt)
 
     return _Loss(adapter, loss)

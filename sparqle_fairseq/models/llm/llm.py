@@ -43,42 +43,19 @@ class LLMOptions:
     sharding: str = "none"
 
 
-class LanguageModel(nn.Module):
-    """A causal LM in its own precision, outside the trainer's reach, with its tokenizer."""
+class BareLLM(nn.Module):
+    """A causal LM in its own precision, outside the trainer's reach, that reads embeddings; no tokenizer."""
 
-    def __init__(self, model: Any, tokenizer: Any, path: str, dtype: torch.dtype, sharding: str = "none") -> None:
+    def __init__(self, model: Any, sharding: str = "none") -> None:
         super().__init__()
-        self.tokenizer = tokenizer
-        self.identity = {
-            "path": path,
-            "dtype": str(dtype),
-            "kind": model.config.model_type,
-            "width": model.get_input_embeddings().embedding_dim,
-            "vocabulary": vocabulary_hash(tokenizer),
-            "weights": fingerprint(model.state_dict()),
-        }
+        self.identity: dict[str, Any] = {}
         self.sharding = sharding
-        shard_llm(model, sharding, partial(cast_parameters, model, dtype), path)
         self.frozen = Frozen(model)
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
         self.width: int = model.get_input_embeddings().embedding_dim
-        text_config = model.config.get_text_config()
-        self.context: int = int(getattr(text_config, "max_position_embeddings", None) or 1 << 20)
-        # The dictionary's padding is one id past the vocabulary: no token is ever taken for it.
-        self.pad = self.vocab_size
         known = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in known
         self._keeps_logits = "logits_to_keep" in known
-        prompts = PromptBuilder(tokenizer)
-        self.end = prompts.end_of_turn
-        self._opening = prompts.answer_opening
-        ends = model.generation_config.eos_token_id if model.generation_config else None
-        self.ends = sorted({self.end, *([ends] if isinstance(ends, int) else ends or ())})
-
-    @property
-    def end_tokens(self) -> list[int]:
-        """`ends`, the one that answers are trained to end with first."""
-        return [self.end, *(token for token in self.ends if token != self.end)]
 
     @property
     def model(self) -> Any:
@@ -92,30 +69,6 @@ class LanguageModel(nn.Module):
     def all_embeddings(self) -> Tensor:
         """What the layers see of each token: (V, M), a copy."""
         return self.embed(torch.arange(self.vocab_size, device=self.frozen.device)).clone()
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of an answer."""
-        known = [token for token in tokens if token < self.vocab_size]
-        return self.tokenizer.decode(known, skip_special_tokens=True).removeprefix(self._opening)
-
-    def join_ends(self, logits: Tensor) -> Tensor:
-        """Logits (B, V) in which `end` stands for every token that ends this LLM's answers."""
-        if len(self.ends) == 1:
-            return logits
-        joined = logits[:, self.ends].float().logsumexp(dim=1).to(logits.dtype)
-        logits = logits.clone()
-        logits[:, self.ends] = -torch.inf
-        logits[:, self.end] = joined
-        return logits
-
-    def check_finite(self, logits: Tensor) -> None:
-        """Raise `SparqleError` with a remedy where the LLM's numbers are too large for its precision."""
-        if not torch.isfinite(logits.max()):
-            raise self.not_finite()
-
-    def not_finite(self) -> SparqleError:
-        """The same, for who has found it out."""
-        return SparqleError(f"{self.identity['path']}: {overflow(self.frozen.dtype)}")
 
     def forward(
         self,
@@ -161,6 +114,62 @@ class LanguageModel(nn.Module):
         seen = torch.cat([seen, ~answer_padding_mask[:, :-1]], dim=1)
         columns = torch.arange(prefix.size(1) - 1, embeddings.size(1), device=embeddings.device)
         return self(embeddings, seen, logits_to_keep=columns)[0]
+
+
+class LanguageModel(BareLLM):
+    """The same with its tokenizer, and who it is."""
+
+    def __init__(self, model: Any, tokenizer: Any, path: str, dtype: torch.dtype, sharding: str = "none") -> None:
+        identity = {
+            "path": path,
+            "dtype": str(dtype),
+            "kind": model.config.model_type,
+            "width": model.get_input_embeddings().embedding_dim,
+            "vocabulary": vocabulary_hash(tokenizer),
+            "weights": fingerprint(model.state_dict()),
+        }
+        shard_llm(model, sharding, partial(cast_parameters, model, dtype), path)
+        super().__init__(model, sharding)
+        self.tokenizer = tokenizer
+        self.identity = identity
+        text_config = model.config.get_text_config()
+        self.context: int = int(getattr(text_config, "max_position_embeddings", None) or 1 << 20)
+        # The dictionary's padding is one id past the vocabulary: no token is ever taken for it.
+        self.pad = self.vocab_size
+        prompts = PromptBuilder(tokenizer)
+        self.end = prompts.end_of_turn
+        self._opening = prompts.answer_opening
+        ends = model.generation_config.eos_token_id if model.generation_config else None
+        self.ends = sorted({self.end, *([ends] if isinstance(ends, int) else ends or ())})
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """`ends`, the one that answers are trained to end with first."""
+        return [self.end, *(token for token in self.ends if token != self.end)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of an answer."""
+        known = [token for token in tokens if token < self.vocab_size]
+        return self.tokenizer.decode(known, skip_special_tokens=True).removeprefix(self._opening)
+
+    def join_ends(self, logits: Tensor) -> Tensor:
+        """Logits (B, V) in which `end` stands for every token that ends this LLM's answers."""
+        if len(self.ends) == 1:
+            return logits
+        joined = logits[:, self.ends].float().logsumexp(dim=1).to(logits.dtype)
+        logits = logits.clone()
+        logits[:, self.ends] = -torch.inf
+        logits[:, self.end] = joined
+        return logits
+
+    def check_finite(self, logits: Tensor) -> None:
+        """Raise `SparqleError` with a remedy where the LLM's numbers are too large for its precision."""
+        if not torch.isfinite(logits.max()):
+            raise self.not_finite()
+
+    def not_finite(self) -> SparqleError:
+        """The same, for who has found it out."""
+        return SparqleError(f"{self.identity['path']}: {overflow(self.frozen.dtype)}")
 
 
 def text_codec(tokenizer: Any) -> TextCodec:

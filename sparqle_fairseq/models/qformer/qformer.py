@@ -98,7 +98,7 @@ class QFormerConfig:
             raise SparqleError(
                 f"a window of {self.window_frames} frames cannot be; give 1 or more, or 0 for no windows"
             )
-        for option in ("queries", "layers", "cross_attention_freq", "max_text_positions"):
+        for option in ("queries", "layers", "hidden_size", "ffn_size", "cross_attention_freq", "max_text_positions"):
             if getattr(self, option) < 1:
                 raise SparqleError(f"--{option.replace('_', '-')} {getattr(self, option)} must be 1 or more")
         if not 0 <= self.dropout < 1:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from sparqle_fairseq.errors import SparqleError
-from sparqle_fairseq.models.encoders.base import EncoderNetwork
+from sparqle_fairseq.data.instructions import SPEECH_PLACE
+from sparqle_fairseq.errors import SparqleError, reason
+from sparqle_fairseq.models.encoders.base import EncoderNetwork, Layer
 from sparqle_fairseq.models.encoders.fairseq_checkpoint import FairseqEncoder, read_checkpoint
+from sparqle_fairseq.models.frozen import Frozen
 from sparqle_fairseq.models.llm.files import LLMFiles
-from sparqle_fairseq.models.stage1.losses import generation_loss
+from sparqle_fairseq.models.llm.llm import BareLLM, attention_option
+from sparqle_fairseq.models.llm.recompute import recompute_layers
+from sparqle_fairseq.models.stage2.adapter import Stage2Adapter
+from sparqle_fairseq.models.stage2.batch import Lessons
+from sparqle_fairseq.models.stage2.candidates import Candidates
+from sparqle_fairseq.models.stage2.model import SpeechLLM
+from sparqle_fairseq.models.stage2.objectives import kind_of, reads_candidates, reads_transcripts
 
 # fairseq's HuBERT by the names of its papers; wav2vec 2.0 and data2vec of the same name have the same shape.
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -61,10 +70,13 @@ def build_encoder(place: str) -> EncoderNetwork:
     return FairseqEncoder._build(Path(place), stored.kind, stored.model)
 
 
-def encode(network: EncoderNetwork, source: Tensor) -> Tensor:
-    """Features (B, T, W) of waveforms (B, S) of equal length, without what a backward pass would need."""
+def encode(network: EncoderNetwork, source: Tensor, layer: Layer = "last") -> Tensor:
+    """Features (B, T, W) of waveforms (B, S) of equal length, without what a backward pass would need.
+
+    (B, T, L, W) where all layers are wanted.
+    """
     with torch.no_grad():
-        return network(source, [source.size(1)] * source.size(0), "last")[0]
+        return network(source, [source.size(1)] * source.size(0), layer)[0]
 
 
 def llm_config(given: str | LLMSize) -> Any:
@@ -73,6 +85,10 @@ def llm_config(given: str | LLMSize) -> Any:
         return LLMFiles.find(given).read_config()
     from transformers import LlamaConfig
 
+    if min(given.width, given.layers, given.vocabulary) < 1:
+        raise SparqleError(
+            f"--llm-width {given.width}, --llm-layers {given.layers} and --vocab {given.vocabulary} must be 1 or more"
+        )
     heads = max(given.width // 128, 1)
     shared = max(heads // 4, 1)
     per_layer = given.width**2 * (2 + 2 * shared / heads)
@@ -94,21 +110,87 @@ def llm_config(given: str | LLMSize) -> Any:
     )
 
 
-def build_llm(config: Any, dtype: torch.dtype) -> nn.Module:
-    """A frozen causal LM of a configuration. Inside `without_bytes`."""
+def build_llm(config: Any, dtype: torch.dtype, attention: str | None = None, recompute: bool = False) -> BareLLM:
+    """A frozen causal LM of a configuration; `recompute`: with gradient checkpointing. Raises `SparqleError`."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return model.requires_grad_(False).eval()
+    try:
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, **attention_option(attention))
+    except (ValueError, ImportError) as error:
+        raise SparqleError(
+            f"transformers cannot build this LLM ({reason(error)}); check --llm and --attn-implementation"
+        ) from error
+    if recompute:
+        recompute_layers(model, "the LLM")
+    return BareLLM(model)
 
 
-def answer_loss(adapter: Any, llm: Any, values: Tensor, prompt: Tensor, answer: Tensor) -> Tensor:
-    """Stage 2's loss of speech (B, T, W), prompts (B, P) and answers (B, L), as `SpeechLLM` computes it."""
-    padding_mask = torch.zeros(values.shape[:2], dtype=torch.bool)
-    spoken = adapter(values, padding_mask)[0]  # (B, Q, M)
-    words = llm.get_input_embeddings()
-    whole = torch.cat([words(prompt), spoken.to(llm.dtype), words(answer[:, :-1])], dim=1)
-    columns = torch.arange(whole.size(1) - answer.size(1), whole.size(1))
-    seen = torch.ones(whole.shape[:2], dtype=torch.long)
-    output = llm(inputs_embeds=whole, attention_mask=seen, logits_to_keep=columns, use_cache=False)
-    return generation_loss(output.logits.flatten(0, 1), answer.flatten(), 0.0).sum()
+class Unheard(nn.Module):
+    """Stands where the speech encoder does in a model whose batches hold what an encoder gave."""
+
+    def __init__(self, mixed_layers: int = 0) -> None:
+        super().__init__()
+        self.identity: dict[str, Any] = {}
+        self.mixed_layers = mixed_layers  # of which a learned sum is taken; 0: it gives one
+
+
+class Unjoined(Stage2Adapter):
+    """Reads outputs as tokens where stage 2 does, and joins none: which are alike is not known beforehand."""
+
+    def forward(
+        self, values: Tensor, padding_mask: Tensor, utterance: Tensor | None = None, update: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        queries = self.reader(values, padding_mask)
+        points = self.projector(queries.hidden)
+        if self.llm_space is not None:
+            self.llm_space.labels(points)
+            points = self.llm_space.soft_tokens(points) if self.soft_tokens else points
+        return points, queries.padding_mask
+
+
+def speech_llm(
+    adapter: Stage2Adapter,
+    llm: BareLLM,
+    objective: Mapping[str, float] | None = None,
+    mixed_layers: int = 0,
+    start: Stage2Adapter | None = None,
+) -> SpeechLLM:
+    """Stage 2's model around an adapter and an LLM, without an encoder and a tokenizer.
+
+    `start` is the adapter that training begins with, for objectives that compare with it.
+    """
+    model = SpeechLLM(cast(Any, Unheard(mixed_layers)), adapter, cast(Any, llm))
+    if objective is not None:
+        model.objective = dict(objective)
+        model.objectives = {name: kind_of(name)() for name in objective}
+    if start is not None:
+        model.start = Frozen(start)
+    return model
+
+
+def stage2_loss(model: SpeechLLM, values: Tensor, prompt: Tensor, answer: Tensor, reading: Tensor) -> Tensor:
+    """The loss of what was heard (B, T, W), prompts (B, P) and answers (B, L), none of them padded.
+
+    `reading` (B, R) are the transcripts that a teacher reads. As many answers are compared as the options say, each as
+    long as the right one.
+    """
+    rows, length = answer.shape
+    place = prompt.new_full((rows, 1), SPEECH_PLACE)
+    prompt = torch.cat([place, prompt], dim=1)
+    candidates = None
+    if reads_candidates(model.objective):
+        options = next(own.loss_options for own in model.objectives.values() if type(own).reads_candidates)
+        tokens = answer[:, None].repeat(1, options.candidates, 1)
+        real = torch.zeros_like(tokens, dtype=torch.bool)
+        risks = torch.zeros(tokens.shape[:2], device=tokens.device)
+        candidates = Candidates(tokens, real, risks, tokens.numel())
+    read = torch.cat([place, reading], dim=1) if reads_transcripts(model.objective) else None
+    lessons = Lessons(read, None if read is None else _none(read), candidates, learned_lengths=[length] * rows)
+    padding_mask = torch.zeros(values.shape[:2], dtype=torch.bool, device=values.device)
+    sums = model(values, padding_mask, prompt, _none(prompt), answer, _none(answer), lessons=lessons)
+    return sum((weight * sums[name]["sum"] for name, weight in model.objective.items()), answer.new_zeros(()).float())
+
+
+def _none(tokens: Tensor) -> Tensor:
+    """A padding mask of tokens that are all real."""
+    return torch.zeros_like(tokens, dtype=torch.bool)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sparqle_fairseq.data.audio import SAMPLE_RATE, is_features
-from sparqle_fairseq.data.manifest import read_manifest
+from sparqle_fairseq.data.manifest import Manifest, read_manifest
 from sparqle_fairseq.errors import SparqleError
 
 FRAMES_A_SECOND = 50  # of features, as each encoder gives them that can be planned
@@ -35,6 +35,11 @@ class Rows:
         Loader processes are forks, and share them. What `--sampling-temperature` draws is not counted.
         """
         return self.manifests + self.count * (ROW_BYTES + BATCH_BYTES / batch)
+
+
+def seconds_of(manifest: Manifest, i: int) -> float:
+    """How long a row's speech is."""
+    return float(manifest.n_frames[i]) / (FRAMES_A_SECOND if is_features(manifest.audio(i)) else SAMPLE_RATE)
 
 
 def rows_of(paths: Sequence[str]) -> Rows:

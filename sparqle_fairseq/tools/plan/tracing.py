@@ -10,10 +10,11 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -128,6 +129,24 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@contextmanager
+def as_made() -> Iterator[None]:
+    """Modules stay where they are and as they are, whoever moves them: one without bytes cannot be moved."""
+    with mock.patch.object(nn.Module, "to", lambda module, *_, **__: module):
+        yield
+
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def in_precision(module: _Module, dtype: torch.dtype) -> _Module:
+    """The module with new parameters of that precision: those without bytes cannot be cast."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            setattr(part, name, nn.Parameter(torch.zeros(parameter.shape, dtype=dtype), parameter.requires_grad))
+    return module
+
+
 def peak_of(run: Callable[[], object], vocabulary: int = 0) -> Peak:
     """The most bytes that `run` holds at once beyond what was there; to be called inside `without_bytes`."""
     counter = Counter(vocabulary)
@@ -137,7 +156,7 @@ def peak_of(run: Callable[[], object], vocabulary: int = 0) -> Peak:
     return counter.peak
 
 
-def weight_bytes(module: torch.nn.Module) -> int:
+def weight_bytes(module: nn.Module) -> int:
     """Bytes of parameters and buffers, tied ones once."""
     tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

@@ -12,5 +12,5 @@ import os
 collect_ignore = (
     ["test_plan_apart.py", "test_filling.py"]
     if os.environ.get("SPARQLE_PLAN_APART")
-    else ["test_plan.py", "test_plan_rows.py"]
+    else ["test_plan.py", "test_plan_options.py", "test_plan_rows.py"]
 )
