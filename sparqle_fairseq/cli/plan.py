@@ -51,6 +51,13 @@ from sparqle_fairseq.errors import SparqleError
     show_default=True,
     help="of the trainer",
 )
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adam", "adamax", "adadelta", "adagrad", "nag", "sgd", "adafactor"]),
+    default="adam",
+    show_default=True,
+    help="of training; sgd without --momentum",
+)
 @click.option("--encoder-dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp32", show_default=True)
 @click.option("--llm-dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="bf16", show_default=True)
 @click.option("--max-tokens", type=int, default=2_000_000, show_default=True, help="of stage 1, samples at 16 kHz")

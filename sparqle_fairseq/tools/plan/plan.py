@@ -50,6 +50,12 @@ from sparqle_fairseq.tools.plan.tracing import (
 RATE = 16000
 STAGES = ("stage 1", "stage 2")
 PRECISIONS = ("fp32", "fp16", "bf16", "memory-efficient-fp16", "memory-efficient-bf16")
+# Of fairseq's optimizers: bytes of state for a trained number, and what a step holds beside for a number of the largest
+# tensor. Adafactor keeps a number for each row and column.
+OPTIMIZERS = {
+    "adam": (8, 4), "adamax": (8, 4), "adadelta": (8, 8), "adagrad": (4, 4), "nag": (4, 4), "sgd": (0, 0),
+    "adafactor": (0, 12),
+}  # fmt: skip
 OPTION_OF = {"batch_multiple": "required-batch-size-multiple", "text_vocabulary": "text-vocab"}
 TOKENS_A_SECOND = 3.5  # of an English transcript in word pieces, and of an answer in the LLM's
 PROMPT_TOKENS = 40
@@ -71,6 +77,7 @@ class Run:
     mean_seconds: float = 12.3
     gpus: int = 1
     precision: str = "fp16"
+    optimizer: str = "adam"
     encoder_dtype: str = "fp32"
     llm_dtype: str = "bf16"
     max_tokens: tuple[int, int] = (2_000_000, 1_000_000)  # of the two stages
@@ -354,12 +361,13 @@ def _measured(
     size = run.dtype.itemsize
     gradients = count * size
     efficient = run.precision.startswith("memory-efficient")
+    state, passing = OPTIMIZERS[run.optimizer]
     if not run.half:
-        optimizer, stepping = 8 * count, 4 * largest
-    elif efficient:  # Adam in fp32, tensor by tensor
-        optimizer, stepping = 8 * count, 12 * largest
+        optimizer, stepping = state * count, passing * largest
+    elif efficient:  # in fp32, tensor by tensor
+        optimizer, stepping = state * count, (passing + 8) * largest
     else:  # weights and gradients once more in fp32, all in one tensor
-        optimizer, stepping = 16 * count, 4 * count
+        optimizer, stepping = (state + 8) * count, passing * count
     kept = gradients if run.update_freq > 1 else 0  # while the second of the batches runs
     forward = max(encoding.total, step.total) + kept
     worst = max(forward, gradients + stepping)
@@ -384,6 +392,6 @@ def _measured(
 
 
 def _checkpoint(run: Run, weights: int, count: int, optimizer: bool) -> int:
-    """Weights; Adam's two states in fp32, and where the trainer keeps an fp32 copy of the weights, that copy."""
+    """Weights; the optimizer's state, and where the trainer keeps an fp32 copy of the weights, that copy."""
     copy = run.half and not run.precision.startswith("memory-efficient")
-    return weights + ((12 if copy else 8) * count if optimizer else 0)
+    return weights + ((OPTIMIZERS[run.optimizer][0] + (4 if copy else 0)) * count if optimizer else 0)

@@ -94,6 +94,13 @@ def test_a_layer_of_the_encoder_is_planned():
     assert found["last"].frozen - found["3"].frozen == pytest.approx(9 * 7.09e6 * 4, rel=0.01)
 
 
+def test_an_optimizer_is_planned_with_what_it_keeps():
+    adam, sgd, nag = (stage(1, optimizer=each, precision="bf16") for each in ("adam", "sgd", "nag"))
+    count = adam.trained_parameters
+    assert (adam.optimizer, nag.optimizer, sgd.optimizer) == (16 * count, 12 * count, 8 * count)
+    assert adam.checkpoint - sgd.checkpoint == 8 * count
+
+
 def test_options_are_read_as_training_reads_them():
     words = ["--query-window-seconds", "0.5", "--queries-per-window=4", "--llm-gradient-checkpointing"]
     assert model_options([*words, "--lora-target", "q_proj,v_proj", "--candidates", "6"]) == {
