@@ -97,9 +97,9 @@ class Run:
                 raise SparqleError(f"--{option} {getattr(self, name):g} must be above 0")
         if self.batch_size is not None and self.batch_size < 1:
             raise SparqleError(f"--batch-size {self.batch_size} must be 1 or more")
-        planned = (("--max-tokens", "--max-tokens-stage2"), self.max_tokens)
-        for option, tokens in list(zip(*planned, strict=True))[: 1 if self.llm is None else 2]:
+        for stage, tokens in enumerate(self.max_tokens[: 1 if self.llm is None else 2]):
             if tokens < self.mean_seconds * RATE:
+                option = "--max-tokens-stage2" if stage else "--max-tokens"
                 raise SparqleError(
                     f"{option} {tokens} is {tokens / RATE:.1f} seconds, less than one utterance of --mean-seconds "
                     f"{self.mean_seconds:g}; raise it"

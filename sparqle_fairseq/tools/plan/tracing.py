@@ -56,6 +56,11 @@ class Counter(TorchDispatchMode):
                 self._note(leaf)
         return found
 
+    def __exit__(self, *error: Any) -> None:
+        """Look at nothing from now on: what is freed later calls no more Python, in whatever order it goes."""
+        super().__exit__(*error)
+        self.known.clear()
+
     def _note(self, tensor: Tensor, there_before: bool = False) -> None:
         """Count a tensor's bytes unless they are known. What is read before it was made was there before: weights."""
         storage = tensor.untyped_storage()
