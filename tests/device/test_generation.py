@@ -31,7 +31,7 @@ DECODING = {
     "mbr": (1, {"rerank": "mbr"}),
     "likelier with speech": (3, {"speech_contrast": "removed"}),
     "all rules": (1, {"min_tokens_per_second": 2.0, "max_tokens_per_second": 8.0, "repetition_penalty": 1.3}),
-    "begun and stopped": (1, {"prefix": "le", "stop": " "}),
+    "begun and stopped": (1, {"prefix": "le", "stop": "e"}),
     "loops searched again": (2, {"loop_guard": True}),
 }
 
