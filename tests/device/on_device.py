@@ -30,7 +30,7 @@ class DeviceTrainer(Trainer):
 
     def __init__(self, built: SimpleNamespace, device: Any) -> None:
         super().__init__(built.cfg, built.task, built.model, built.criterion)
-        self.there = device
+        self.there = self.device = device  # the second is where fairseq keeps its moving average
         self._model.to(device)
         self._criterion.to(device)
 

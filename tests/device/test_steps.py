@@ -7,7 +7,7 @@ waits for their tokens besides, as generation does.
 from __future__ import annotations
 
 import pytest
-from on_device import OPTIMIZER, step_there, steps
+from on_device import OPTIMIZER, step_here, step_there, steps
 from pretend import pretend_device
 from test_generation import WAITS_A_TOKEN, WAITS_AT_START
 from tiny_models import PLAIN, batch, build, save_adapter, stage1_arguments, stage2_arguments
@@ -133,4 +133,24 @@ def test_dropout_does_not_wait(world, stage):
         there = step_there(device, built, sample)
     assert 0 < there.loss < 100
     assert 0 < there.norm < 1000
+    assert len(there.seen.waits) <= WAITS, there.seen
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--bf16"],
+        pytest.param(["--memory-efficient-fp16"], marks=pytest.mark.long),
+        pytest.param(["--store-ema"], marks=pytest.mark.long),
+    ],
+)
+@pytest.mark.parametrize("stage", [stage1_arguments, stage2_arguments])
+def test_half_precision_and_the_moving_average_do_not_wait(world, stage, more):
+    built = build([*stage(world), *STILL, *OPTIMIZER])
+    sample = batch(built, "train2", range(4))
+    expected = step_here(built, sample).loss
+    built = build([*stage(world), *STILL, *more, *OPTIMIZER])
+    with pretend_device() as device:
+        there = step_there(device, built, sample)
+    assert there.loss == pytest.approx(expected, rel=0.02)
     assert len(there.seen.waits) <= WAITS, there.seen

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from factories import save_tiny_hugging_face
 from fairseq.logging import metrics
+from hugging_face_models import write_model
+from omegaconf import OmegaConf
 from on_device import OPTIMIZER, moved, trainer_on
 from pretend import device_watch, pretend_device
 from test_generation import WAITS_A_TOKEN, WAITS_AT_START, on_device
 from test_steps import WINDOWS
+from tiny import RATE, tones
 from tiny_models import batch, build, build_stage1, build_stage2, stage1_arguments, stage2_arguments, stir
 
 from sparqle_fairseq.data.audio.features import read_features
@@ -18,6 +24,7 @@ from sparqle_fairseq.data.manifest import read_manifest
 from sparqle_fairseq.data.segments import Segment
 from sparqle_fairseq.generate import inspection
 from sparqle_fairseq.generate.word_times import word_times
+from sparqle_fairseq.huggingface import SparqleForConditionalGeneration, SparqleProcessor
 from sparqle_fairseq.tasks.loading import Trained
 from sparqle_fairseq.tools.extract import extraction
 from sparqle_fairseq.tools.retrieval import similarity_matrix
@@ -124,6 +131,31 @@ def test_extraction_stores_the_same_and_waits_thrice_a_batch(world, tmp_path, mo
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
     assert len(manifest) == 8  # one batch, of which lengths, features and padding are read
     assert 0 < len(seen.waits) <= 3, seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.long)])
+def test_an_export_for_transformers_runs_on_a_device(world, tmp_path, dtype):
+    save_tiny_hugging_face(tmp_path / "encoder", "hubert", normalize=False)
+    built = build_stage2(SimpleNamespace(**{**vars(world), "encoder": tmp_path / "encoder"}))
+    options = OmegaConf.to_container(built.cfg.model, resolve=True, enum_to_str=True)
+    folder = write_model(built.model, options, tmp_path / "export")
+    model = SparqleForConditionalGeneration.from_pretrained(folder).to(dtype).eval()
+    waves = [tones("red fox", seed=1), tones("cat", seed=2)]
+    processor = SparqleProcessor.from_pretrained(folder)
+    asked = processor.apply_translation_request(waves, to=["fr"] * 2, sampling_rate=RATE)
+    answered = processor.apply_translation_request(waves, to=["fr"] * 2, sampling_rate=RATE, answers=["Rouge", "Chat"])
+
+    def run(device):
+        loss = model(**moved(dict(answered), device)).loss
+        found = model.generate(**moved(dict(asked), device), max_new_tokens=4, do_sample=False)
+        return float(loss.detach()), found.tolist()
+
+    here = run("cpu")
+    with on_device(model) as device:
+        there = run(device)
+    assert there[0] == pytest.approx(here[0], rel=2e-2 if dtype == torch.bfloat16 else 1e-4)
+    assert len(there[1]) == len(here[1])
+    assert dtype == torch.bfloat16 or there[1] == here[1]
 
 
 ALL = {"mbr": True, "flag_unheard": True, "nbest": 2}

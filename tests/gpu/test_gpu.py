@@ -10,8 +10,9 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from commands import ROOT, command, finetune_arguments, pretrain_arguments
+from commands import ROOT, command, pretrain_arguments
 from measure import measure
+from training import stage2_arguments
 
 from sparqle_fairseq.files import write_text
 from sparqle_fairseq.tools.plan.parts import LLMSize
@@ -39,15 +40,17 @@ def report():
 def trained(report, name, arguments, launch=()):
     """Run the command without --cpu and note that it ended well, with its last line of training."""
     words = [word for word in arguments if word != "--cpu"]
-    done = (
-        command("sparqle", "launch", *launch, "fairseq-train", *words) if launch else command("fairseq-train", *words)
-    )
+    # A real start: a fork of a process that has looked for CUDA cannot use it.
+    if launch:
+        done = command("sparqle", "launch", *launch, "fairseq-train", *words, start=True)
+    else:
+        done = command("fairseq-train", *words, start=True)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if "| loss " in line or '"loss"' in line]
     report[name] = lines[-1] if lines else "ended well"
 
 
 @pytest.mark.parametrize("precision", ["--fp16", "--bf16"])
-@pytest.mark.parametrize("stage", [pretrain_arguments, finetune_arguments])
+@pytest.mark.parametrize("stage", [pretrain_arguments, stage2_arguments])
 def test_both_stages_train_in_half_precision_and_resume(world, tmp_path, report, stage, precision):
     for updates in (4, 8):
         trained(report, f"{stage.__name__} {precision} {updates}", stage(world, tmp_path, precision, updates=updates))
@@ -56,28 +59,28 @@ def test_both_stages_train_in_half_precision_and_resume(world, tmp_path, report,
 
 def test_the_llm_in_4_bits(world, tmp_path, report):
     pytest.importorskip("bitsandbytes", reason="the extra `quantized` is not installed")
-    trained(report, "4 bits", finetune_arguments(world, tmp_path, "--bf16", "--llm-quantization", "4bit"))
+    trained(report, "4 bits", stage2_arguments(world, tmp_path, "--bf16", "--llm-quantization", "4bit"))
 
 
 def test_flash_attention(world, tmp_path, report):
     pytest.importorskip("flash_attn", reason="flash-attn is not installed")
     more = ["--bf16", "--llm-dtype", "bf16", "--attn-implementation", "flash_attention_2"]
-    trained(report, "flash attention", finetune_arguments(world, tmp_path, *more))
+    trained(report, "flash attention", stage2_arguments(world, tmp_path, *more))
 
 
 @pytest.mark.parametrize("sharding", ["none", "machine"])
 def test_two_processes_over_nccl(world, tmp_path, report, sharding):
     if torch.cuda.device_count() < 2:
         pytest.skip("there is one CUDA device, and this takes two")
-    arguments = finetune_arguments(world, tmp_path, "--bf16", "--llm-sharding", sharding)
+    arguments = stage2_arguments(world, tmp_path, "--bf16", "--llm-sharding", sharding)
     trained(report, f"two processes, sharding {sharding}", arguments, launch=("-n", 2))
 
 
 @pytest.mark.parametrize("stage", [0, 1])
 def test_memory_and_throughput_of_the_real_sizes(report, stage):
-    free = torch.cuda.mem_get_info()[1]
-    if free < 80e9:
-        pytest.skip(f"the device has {free / 1e9:.0f} GB, and the sizes of the README take 80")
+    total = torch.cuda.mem_get_info()[1]
+    if total < 80e9:
+        pytest.skip(f"the device has {total / 1e9:.0f} GB, and the sizes of the README take 80")
     found = measure(REAL, stage, torch.device("cuda", 0))
     report[found.stage] = asdict(found)
     assert found.memory is not None

@@ -7,7 +7,9 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from commands import pretrain_arguments, train_here
 from measure import gemm_peak, measure, share_of_peak
+from training import stage2_arguments
 
 from sparqle_fairseq.tools.plan.parts import LLMSize
 from sparqle_fairseq.tools.plan.plan import Run
@@ -42,3 +44,9 @@ def test_the_share_of_the_peak_weighs_each_precision_by_its_own():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_peak_is_measured_in_the_precision_that_is_asked_for(dtype):
     assert 1e7 < gemm_peak(torch.device("cpu"), 128, dtype, tries=1) < 1e14
+
+
+@pytest.mark.parametrize("stage", [pretrain_arguments, stage2_arguments])
+def test_what_the_tests_on_cuda_train_is_a_training(world, tmp_path, stage):
+    train_here(stage(world, tmp_path, "--bf16", "--disable-validation", updates=1))
+    assert (tmp_path / "checkpoint_last.pt").is_file()
