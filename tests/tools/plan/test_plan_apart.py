@@ -11,9 +11,15 @@ SIGNAL = 128  # a shell's code of a process that a signal has ended is more
 OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
 
 
-@pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
-def test_every_promise_of_the_plan(which):
-    words = ["-c", CODE, "tests/tools/plan", "-m", which, *OPTIONS]
+@pytest.mark.parametrize(
+    ("file", "which"),
+    [
+        *((file, "not long") for file in ("test_plan.py", "test_plan_options.py", "test_plan_rows.py")),
+        *(pytest.param(file, "long", marks=pytest.mark.long) for file in ("test_plan.py", "test_plan_options.py")),
+    ],
+)
+def test_every_promise_of_the_plan(file, which):
+    words = ["-c", CODE, f"tests/tools/plan/{file}", "-m", which, *OPTIONS]
     for _ in range(2):  # a process that a signal has ended says nothing of the plan
         done = warm.run(words, ROOT, environment() | {"SPARQLE_PLAN_APART": "1"}, first=PACKAGE)
         if not (done.returncode < 0 or done.returncode > SIGNAL):
