@@ -3,7 +3,8 @@
 Weak scaling: the batch of a process stays and processes are added, so the work of an update grows with them. fairseq's
 own training, as `sparqle launch` starts it: gloo, stage 1 with the published objectives, which look at utterances of
 all processes. CPU seconds of a process do not ask how many cores there are; what the cores' caches and memory give to
-more processes than cores does show.
+more processes than cores does show. So beside them run as many trainings at once that know nothing of each other: what
+these take more than one alone is the machine's.
 
     python benchmarks/several_processes.py
 """
@@ -39,7 +40,7 @@ SHAPE = {"hidden_size": 512, "layers": 2, "heads": 8, "ffn_size": 2048, "queries
 BATCH, SECONDS, RATE = 4, 2.0, 16000
 # Updates of a run: the first ones load and allocate.
 LEFT_OUT, COUNTED = 2, 3
-ROUNDS = 3  # at most; each starts 15 processes
+ROUNDS = 3  # at most; each starts 29 processes
 LEAST = 0.85  # of what is measured; and no more than 1.15
 EXCHANGE = "exchange of gradients"
 
@@ -143,15 +144,16 @@ def forked(work: Callable[[], object], log: Path) -> tuple[int, int]:
 
 
 def together(
-    folder: Path, processes: int, first: int = 0, updates: int = LEFT_OUT + COUNTED
+    folder: Path, processes: int, first: int = 0, updates: int = LEFT_OUT + COUNTED, apart: bool = False
 ) -> tuple[list[tuple[int, int]], int]:
-    """Start the processes from rank `first` on; those, and the port at which they meet."""
+    """Start the processes from rank `first` on; those, and the port at which they meet, unless each trains `apart`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
     def member(rank: int) -> tuple[int, int]:
-        return forked(lambda: train(folder, rank, processes, port, updates), folder / f"log-{processes}-{rank}")
+        place = (0, 1) if apart else (rank, processes)
+        return forked(lambda: train(folder, *place, port, updates), folder / f"log-{processes}-{rank}")
 
     return [member(rank) for rank in range(first, processes)], port
 
@@ -200,23 +202,30 @@ def planned(folder: Path, processes: int) -> int:
 def measure(settings: Settings) -> Result:
     ready()
     updates: dict[int, list[list[dict[str, float]]]] = {count: [] for count in PROCESSES}  # by round
+    strangers: dict[int, list[list[dict[str, float]]]] = {count: [] for count in PROCESSES[1:]}
     memory = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_world(folder)
         for round_ in range(min(settings.rounds, ROUNDS)):
             for count in PROCESSES if round_ % 2 else reversed(PROCESSES):
-                running, _ = together(folder, count)
-                found = ended(running, folder, count)
-                updates[count].append([update for process in found for update in process[LEFT_OUT:]])
+                for apart, kept in ((False, updates), (True, strangers)):
+                    if count in kept:
+                        running, _ = together(folder, count, apart=apart)
+                        found = ended(running, folder, count)
+                        kept[count].append([update for process in found for update in process[LEFT_OUT:]])
         for count in PROCESSES:
             memory[count] = (planned(folder, count) / 1e6, memory_of(member_of, folder=name, processes=count) / 1e6)
     seconds = {count: [_seconds(found) for found in rounds] for count, rounds in updates.items()}
+    beside = {count: [_seconds(found) for found in rounds] for count, rounds in strangers.items()}
     rows = []
     for count in PROCESSES[1:]:
         ratio = Spread.of([one / alone for one, alone in zip(seconds[count], seconds[1], strict=True)])
         note = f"{statistics.median(seconds[count]):.2f} against {statistics.median(seconds[1]):.2f} s"
         rows.append(Row.spread(f"{count} processes", "CPU time of an update / alone", ratio, goal=1.5, note=note))
+        ratio = Spread.of([one / alone for one, alone in zip(beside[count], seconds[1], strict=True)])
+        case = f"{count} trainings of a process at once"
+        rows.append(Row.spread(case, "CPU time of an update / alone", ratio))
     for count in PROCESSES[1:]:
         shares = [update[EXCHANGE] / update["all"] for found in updates[count] for update in found]
         rows.append(Row.spread(f"{count} processes", f"share of the {EXCHANGE}", Spread.of(shares), goal=0.15))
