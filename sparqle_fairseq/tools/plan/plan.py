@@ -257,7 +257,7 @@ def _stage1(run: Run, network: Any, llm: Any, layer: Layer = "last") -> Look:
 
     def look(batch: int) -> Stage:
         adapter.zero_grad(set_to_none=True)  # of the look before
-        peak = peak_of(lambda: step(batch), vocabulary)
+        peak = peak_of(lambda: _update(run, step, batch), vocabulary)
         return _measured(run, 0, batch, adapter, held, network, peak, _encoder_peak(run, batch, network, layer))
 
     return look
@@ -308,10 +308,16 @@ def _stage2(run: Run, network: Any, config: Any, layer: Layer = "last") -> Look:
 
     def look(batch: int) -> Stage:
         adapter.zero_grad(set_to_none=True)  # of the look before
-        peak = peak_of(lambda: step(batch), text_config.vocab_size)
+        peak = peak_of(lambda: _update(run, step, batch), text_config.vocab_size)
         return _measured(run, 1, batch, adapter, held, network, peak, _encoder_peak(run, batch, network, layer))
 
     return look
+
+
+def _update(run: Run, step: Callable[[int], None], batch: int) -> None:
+    """The batches of an update; from the second on they find gradients, and a third finds what the second did."""
+    for _ in range(min(run.update_freq, 2)):
+        step(batch)
 
 
 def _rate(network: Any) -> float:
@@ -368,8 +374,8 @@ def _measured(
         optimizer, stepping = state * count, (passing + 8) * largest
     else:  # weights and gradients once more in fp32, all in one tensor
         optimizer, stepping = (state + 8) * count, passing * count
-    kept = gradients if run.update_freq > 1 else 0  # while the second of the batches runs
-    forward = max(encoding.total, step.total) + kept
+    kept = gradients if run.update_freq > 1 else 0  # while the encoder hears the second of the batches
+    forward = max(encoding.total + kept, step.total)
     worst = max(forward, gradients + stepping)
     utterances = run.hours * 3600 / run.mean_seconds
     an_epoch = math.ceil(utterances / (batch * run.gpus * run.update_freq))
@@ -382,7 +388,7 @@ def _measured(
         optimizer=optimizer,
         exchange=min(count, 2**28) * size if run.gpus > 1 else 0,
         activations=worst - gradients,
-        logits=step.logits if forward == worst and step.total >= encoding.total else 0,
+        logits=step.logits if forward == worst and step.total >= encoding.total + kept else 0,
         batch=batch,
         steps_an_epoch=an_epoch,
         steps=math.ceil(run.epochs * utterances / (batch * run.gpus * run.update_freq)),

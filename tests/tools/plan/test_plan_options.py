@@ -6,15 +6,16 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torch
 
 from sparqle_fairseq.cli.main import main
 from sparqle_fairseq.data.manifest import write_manifest
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.plan.options import model_options
 from sparqle_fairseq.tools.plan.parts import LLMSize, build_encoder, llm_config
-from sparqle_fairseq.tools.plan.plan import Run, Stage, _stage1, _stage2, plan
+from sparqle_fairseq.tools.plan.plan import Run, Stage, _measured, _stage1, _stage2, plan
 from sparqle_fairseq.tools.plan.texts import counted_tokens, text_vocabulary
-from sparqle_fairseq.tools.plan.tracing import without_bytes
+from sparqle_fairseq.tools.plan.tracing import Peak, without_bytes
 
 ENOUGH = ["plan", "--encoder", "base", "--arch", "tiny", "--hours", "10", "--from-store"]
 LLM = LLMSize(6e5, 64, 2, 1000)
@@ -99,6 +100,17 @@ def test_an_optimizer_is_planned_with_what_it_keeps():
     count = adam.trained_parameters
     assert (adam.optimizer, nag.optimizer, sgd.optimizer) == (16 * count, 12 * count, 8 * count)
     assert adam.checkpoint - sgd.checkpoint == 8 * count
+
+
+def test_gradients_that_wait_for_the_next_batch_are_counted_once():
+    """They are there when its forward pass begins, and its own are added to them."""
+    alone, two, many = (stage(1, update_freq=each) for each in (1, 2, 8))
+    assert alone.memory < two.memory == many.memory <= alone.memory + alone.gradients
+    # While the encoder hears, no gradient is made.
+    module, nothing, peaks = torch.nn.Linear(10, 10, bias=False), torch.nn.Module(), (Peak(5000), Peak(9000))
+    runs = [Run("base", None, precision="fp32", update_freq=each) for each in (1, 2)]
+    heard = [_measured(run, 0, 8, module, 0, nothing, *peaks) for run in runs]
+    assert heard[1].memory == heard[0].memory + 400
 
 
 def test_options_are_read_as_training_reads_them():
