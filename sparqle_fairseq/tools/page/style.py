@@ -12,6 +12,8 @@ CSS = """
   padding: 12px !important; }
 .dark .gradio-container, .gradio-container.dark, .dark { --color-accent: #2dd4bf; }
 main.contain, .gradio-container > .main { padding: 0 !important; }
+/* The player's button for subtitles, which no recording here has, and which has no name. */
+button[data-testid="subtitles-toggle"] { display: none !important; }
 .sq-head { display: flex; flex-wrap: wrap; align-items: baseline; gap: 2px 16px; margin: 0; }
 .sq-head h1 { font-size: 1.3rem; margin: 0; font-weight: 700; letter-spacing: -0.01em; }
 .sq-head span { color: var(--body-text-color-subdued); font-size: .85rem; overflow-wrap: anywhere; }

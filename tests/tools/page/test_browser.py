@@ -235,7 +235,7 @@ def test_nobody_outside_was_asked_for_anything_in_all_of_this(page, served):
         message = json.loads(entry["message"])["message"]
         if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
             url = message["params"].get("request", message["params"])["url"]
-            if urlsplit(url).scheme not in ("data", "blob", "chrome"):
+            if urlsplit(url).scheme in ("http", "https", "ws", "wss", "ftp"):  # not the browser's own pages
                 hosts.add(urlsplit(url).hostname)
     assert hosts == {"127.0.0.1"}
     assert served.called == []
