@@ -15,7 +15,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -109,6 +109,16 @@ def _is_mask(index: Tensor | None) -> bool:
     return index is not None and index.dtype == torch.bool
 
 
+def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A deep copy of a tensor without bytes, as `nn.TransformerDecoder` makes of its layers."""
+    if id(tensor) not in memo:
+        copy = tensor.detach().clone()
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
+    found: Tensor = memo[id(tensor)]
+    return found
+
+
 @contextmanager
 def without_bytes() -> Iterator[None]:
     """Tensors made inside have shapes and no bytes."""
@@ -117,7 +127,12 @@ def without_bytes() -> Iterator[None]:
     # an empty one, as in a process of its own, and leaves none behind. Without a table a trace takes 1.8 times as long.
     FakeTensorMode.cache_clear()
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.random.fork_rng(devices=[]):
+        with (
+            FakeTensorMode(allow_non_fake_inputs=True),
+            torch.random.fork_rng(devices=[]),
+            # torch's own copy of a tensor asks for the address of its bytes, which it says is undefined for these.
+            mock.patch.object(FakeTensor, "__deepcopy__", _copied, create=True),
+        ):
             yield
     finally:
         FakeTensorMode.cache_clear()

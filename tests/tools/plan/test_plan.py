@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import subprocess
@@ -72,6 +73,20 @@ def test_a_trace_neither_uses_nor_leaves_what_torch_remembers_of_operations():
         torch.zeros(3) + 1
         assert FakeTensorMode.cache
     assert not FakeTensorMode.cache
+
+
+def test_a_copy_of_a_module_is_made_without_asking_for_bytes(recwarn):
+    with without_bytes():
+        layer = torch.nn.Linear(3, 2)
+        layer.tied, layer.weight.requires_grad = layer.weight, False
+        other = copy.deepcopy(layer)
+        assert isinstance(other.weight, torch.nn.Parameter)
+        assert other.weight is not layer.weight
+        assert other.tied is other.weight
+        assert not other.weight.requires_grad
+        assert other.bias.requires_grad
+        assert other.weight.shape == (2, 3)
+    assert not [each for each in recwarn if "data pointer" in str(each.message)]
 
 
 def test_what_the_backward_pass_keeps_counts_and_logits_are_told_apart():

@@ -20,7 +20,7 @@ OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
 )
 def test_every_promise_of_the_plan(file, which):
     words = ["-c", CODE, f"tests/tools/plan/{file}", "-m", which, *OPTIONS]
-    for _ in range(3):  # a process that a signal has ended says nothing of the plan
+    for _ in range(2):  # a process that a signal has ended says nothing of the plan
         done = warm.run(words, ROOT, environment() | {"SPARQLE_PLAN_APART": "1"}, first=PACKAGE)
         if not (done.returncode < 0 or done.returncode > SIGNAL):
             break
