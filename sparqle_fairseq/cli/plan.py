@@ -104,6 +104,7 @@ def command(
     import warnings
 
     warnings.simplefilter("ignore", FutureWarning)
+    from sparqle_fairseq.data.manifest import read_manifest
     from sparqle_fairseq.tools.plan.options import model_options, of_stage2
     from sparqle_fairseq.tools.plan.parts import LLMSize
     from sparqle_fairseq.tools.plan.plan import Run, plan
@@ -123,7 +124,8 @@ def command(
     if manifests and (hours is not None or mean_seconds is not None):
         given_too = "--hours" if hours is not None else "--mean-seconds"
         raise SparqleError(f"--manifest says how long utterances are, and {given_too} too; give one of them")
-    rows = rows_of(manifests) if manifests else None
+    read = [read_manifest(path) for path in manifests]
+    rows = rows_of(manifests, read) if read else None
     if rows is not None:
         hours, mean_seconds, from_store = rows.hours, rows.mean_seconds, from_store or rows.features
     size = LLMSize(llm_params, llm_width, llm_layers, vocab) if llm_params else None
@@ -141,7 +143,7 @@ def command(
         given["text_vocabulary"] = text_vocabulary(tokenizer)
     elif text_vocab is not None:
         given["text_vocabulary"] = text_vocab
-    given["tokens_a_second"] = counted_tokens(manifests, tokenizer, llm, tokens_per_second)
+    given["tokens_a_second"] = counted_tokens(read, tokenizer, llm, tokens_per_second)
     given |= {"hours": hours, "mean_seconds": 12.3 if mean_seconds is None else mean_seconds}
     given |= {"batch_multiple": required_batch_size_multiple, "max_tokens": (max_tokens, max_tokens_stage2)}
     run = Run(llm=llm or size, qformer=tuple(options.items()), from_store=from_store, **given)

@@ -290,7 +290,6 @@ def _stage2(run: Run, network: Any, config: Any, layer: Layer = "last") -> Look:
     with default_dtype(run.dtype), Counter():
         adapter = made()
         adapter.lora = None if lora is None else in_precision(lora, run.dtype)
-        # Not a copy: one of tensors without bytes reads and writes where nothing is.
         start = made() if reads_start(objective) else None
         model = speech_llm(adapter, llm, objective, _mixed(network, layer), start)
     for own in model.objectives.values():

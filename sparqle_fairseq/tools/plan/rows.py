@@ -42,9 +42,9 @@ def seconds_of(manifest: Manifest, i: int) -> float:
     return float(manifest.n_frames[i]) / (FRAMES_A_SECOND if is_features(manifest.audio(i)) else SAMPLE_RATE)
 
 
-def rows_of(paths: Sequence[str]) -> Rows:
-    """Read at least one manifest. Raises `SparqleError`: a manifest that cannot be used, or audio beside features."""
-    manifests = [read_manifest(path) for path in paths]
+def rows_of(paths: Sequence[str], manifests: Sequence[Manifest] | None = None) -> Rows:
+    """Of at least one manifest, which is read unless it was. Raises `SparqleError`, also for audio beside features."""
+    manifests = [read_manifest(path) for path in paths] if manifests is None else manifests
     kinds = [is_features(manifest.audio(0)) for manifest in manifests]
     if len(set(kinds)) > 1:
         raise SparqleError(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sparqle_fairseq.data.manifest import Manifest, read_manifest
+from sparqle_fairseq.data.manifest import Manifest
 from sparqle_fairseq.data.text import TokenizerError, TranscriptTokenizer
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.models.llm.files import LLMFiles
@@ -22,12 +22,12 @@ def text_vocabulary(tokenizer: str) -> int:
 
 
 def counted_tokens(
-    manifests: Sequence[str], tokenizer: str | None, llm: str | None, said: float | None
+    manifests: Sequence[Manifest], tokenizer: str | None, llm: str | None, said: float | None
 ) -> tuple[float, float, float]:
     """Tokens a second of transcripts in stage 1's tokens, of transcripts in the LLM's, and of answers.
 
-    `said` holds for all. Else texts of the manifests are counted by the tokenizers that were named. Raises
-    `SparqleError`.
+    `said` holds for all. Else some `SAMPLE` texts of each manifest are counted by the tokenizers that were named.
+    Raises `SparqleError`.
     """
     if said is not None:
         if not said > 0:
@@ -35,18 +35,17 @@ def counted_tokens(
         return said, said, said
     usual = TOKENS_A_SECOND
     found = [usual, usual, usual]
-    read = [read_manifest(path) for path in manifests] if tokenizer or llm else []
-    if read and tokenizer:
+    if manifests and tokenizer:
         own = TranscriptTokenizer.load(tokenizer)
-        found[0] = _mean(read, "src_text", lambda text: len(own.encode(text))) or usual
-    words = _tokenizer_of(llm) if read and llm else None
+        found[0] = _mean(manifests, "src_text", lambda text: len(own.encode(text))) or usual
+    words = _tokenizer_of(llm) if manifests and llm else None
     if words is not None:
 
         def count(text: str) -> int:
             return len(words.encode(text, add_special_tokens=False)) + 1  # and the end of turn
 
-        found[1] = _mean(read, "src_text", count) or usual
-        found[2] = _mean(read, "tgt_text", count) or found[1]
+        found[1] = _mean(manifests, "src_text", count) or usual
+        found[2] = _mean(manifests, "tgt_text", count) or found[1]
     return found[0], found[1], found[2]
 
 

@@ -122,9 +122,8 @@ def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
 @contextmanager
 def without_bytes() -> Iterator[None]:
     """Tensors made inside have shapes and no bytes."""
-    # torch keeps what each operation gave, in one table for all modes of a process. A process of many traces crashed
-    # once (torch 2.13, segmentation fault) where a tensor was made by an entry of that table, so a trace begins with
-    # an empty one, as in a process of its own, and leaves none behind. Without a table a trace takes 1.8 times as long.
+    # torch keeps what each operation gave, in one table for all modes of a process. A trace begins with an empty one,
+    # as in a process of its own, and leaves none behind. Without a table a trace takes 1.8 times as long.
     FakeTensorMode.cache_clear()
     try:
         with (

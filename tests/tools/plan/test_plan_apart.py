@@ -7,7 +7,6 @@ import warm
 from commands import PACKAGE, ROOT, environment
 
 CODE = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
-SIGNAL = 128  # a shell's code of a process that a signal has ended is more
 OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
 
 
@@ -20,9 +19,6 @@ OPTIONS = ["-q", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
 )
 def test_every_promise_of_the_plan(file, which):
     words = ["-c", CODE, f"tests/tools/plan/{file}", "-m", which, *OPTIONS]
-    for _ in range(2):  # a process that a signal has ended says nothing of the plan
-        done = warm.run(words, ROOT, environment() | {"SPARQLE_PLAN_APART": "1"}, first=PACKAGE)
-        if not (done.returncode < 0 or done.returncode > SIGNAL):
-            break
+    done = warm.run(words, ROOT, environment() | {"SPARQLE_PLAN_APART": "1"}, first=PACKAGE)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "passed" in done.stdout or "100%" in done.stdout, done.stdout

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sparqle_fairseq.cli.main import main
-from sparqle_fairseq.data.manifest import write_manifest
+from sparqle_fairseq.data.manifest import read_manifest, write_manifest
 from sparqle_fairseq.errors import SparqleError
 from sparqle_fairseq.tools.plan.options import model_options
 from sparqle_fairseq.tools.plan.parts import LLMSize, build_encoder, llm_config
@@ -184,9 +184,9 @@ def test_tokens_of_a_manifest_are_those_of_its_texts(world, tmp_path):
         for i, text in enumerate(["red fox runs", "red fox runs red fox runs red"])
     ]
     write_manifest(path, rows, ("id", "audio", "n_frames", "src_text", "tgt_text"))
-    transcript, read, answer = counted_tokens([str(path)], str(world.tokenizer), str(world.llm), None)
+    transcript, read, answer = counted_tokens([read_manifest(str(path))], str(world.tokenizer), str(world.llm), None)
     assert transcript == (10 + 2 * 2) / 4  # [CLS] and [SEP] too
     assert 0 < answer != read > 0
-    assert counted_tokens([str(path)], None, None, None) == (3.5, 3.5, 3.5)
-    assert counted_tokens([str(path)], str(world.tokenizer), str(world.llm), 7) == (7, 7, 7)
+    assert counted_tokens([read_manifest(str(path))], None, None, None) == (3.5, 3.5, 3.5)
+    assert counted_tokens([read_manifest(str(path))], str(world.tokenizer), str(world.llm), 7) == (7, 7, 7)
     assert 0 < text_vocabulary(str(world.tokenizer)) < 130
